@@ -1,0 +1,337 @@
+//! Looking names up: getaddrinfo on helper threads, and the descriptor that
+//! wakes the loop when one of them has an answer.
+//!
+//! The two families are asked for apart: with musl, one AAAA query that fails
+//! or hangs would turn a good A record into a failure (`EAI_AGAIN`, after five
+//! seconds). A lookup cannot be stopped; one that nobody waits for any more is
+//! left behind.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sys::{self, Family, LookupError};
+
+/// Both families, in the order of the arrays that have an entry for each.
+pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// How many addresses of a family are kept. musl itself returns no more.
+const MAX_ADDRESSES: usize = 48;
+/// How many lookups run at a time. Name servers answer in milliseconds; when
+/// they do not, this many threads and sockets a process are enough.
+const MAX_THREADS: usize = 64;
+/// Stack of a helper thread, in bytes. musl's getaddrinfo needs less than 32
+/// KiB; glibc's loads modules that nobody knows.
+const STACK: usize = if cfg!(target_env = "musl") { 64 } else { 512 } * 1024;
+
+/// Why a family has no addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The name does not exist, or has no address of the family.
+    NoSuchHost,
+    /// The name servers did not answer, or did not know.
+    NameServer,
+    /// There was no answer before the deadline.
+    OutOfTime,
+}
+
+/// How far the lookup in one family has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Nobody wants it.
+    Unwanted,
+    /// It is to be asked for.
+    Wanted,
+    /// It has been asked for.
+    Asked,
+    /// Its addresses are known, or there are none.
+    Over(Result<(), Failure>),
+}
+
+/// The addresses of one host.
+#[derive(Debug)]
+pub struct Lookup {
+    /// The name to look up; empty where the address was given.
+    name: CString,
+    states: [State; 2],
+    addresses: [Vec<SocketAddr>; 2],
+}
+
+impl Lookup {
+    /// The lookup of a name, which nobody wants yet.
+    pub fn of_name(name: &[u8]) -> Self {
+        Lookup {
+            name: CString::new(name).unwrap_or_default(),
+            states: [State::Unwanted; 2],
+            addresses: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// The lookup of an address, or of what names no host: it is over.
+    pub fn of_address(address: Option<SocketAddr>) -> Self {
+        let mut lookup = Self::of_name(b"");
+        lookup.states = [State::Over(Ok(())); 2];
+        if let Some(address) = address {
+            lookup.addresses[usize::from(address.is_ipv6())].push(address);
+        }
+        lookup
+    }
+
+    /// Asks for those families that have not been asked for.
+    pub fn want(&mut self, families: [bool; 2]) {
+        for (state, wanted) in self.states.iter_mut().zip(families) {
+            if wanted && *state == State::Unwanted {
+                *state = State::Wanted;
+            }
+        }
+    }
+
+    /// Hands what is wanted to the helpers. An error is this machine's; what
+    /// was not handed over is still wanted.
+    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> io::Result<()> {
+        for (state, family) in self.states.iter_mut().zip(FAMILIES) {
+            if *state == State::Wanted {
+                let name = self.name.clone();
+                helpers.ask(Question {
+                    asker,
+                    family,
+                    name,
+                })?;
+                *state = State::Asked;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the helpers' answer, with `port` as the port of each address. An
+    /// error is this machine's: the family is wanted again.
+    pub fn take(&mut self, answer: Answer, port: u16) -> io::Result<()> {
+        let family = answer.family as usize;
+        if self.states[family] != State::Asked {
+            return Ok(());
+        }
+        let (state, result) = match answer.result {
+            Ok(addresses) => {
+                let known = &mut self.addresses[family];
+                for mut address in addresses {
+                    address.set_port(port);
+                    if !known.contains(&address) {
+                        known.push(address);
+                    }
+                }
+                (State::Over(Ok(())), Ok(()))
+            }
+            Err(LookupError::NoSuchHost) => (State::Over(Err(Failure::NoSuchHost)), Ok(())),
+            Err(LookupError::NameServer) => (State::Over(Err(Failure::NameServer)), Ok(())),
+            Err(LookupError::Machine(error)) => (State::Wanted, Err(error)),
+        };
+        self.states[family] = state;
+        result
+    }
+
+    /// Gives up what has not been answered.
+    pub fn time_out(&mut self) {
+        for state in &mut self.states {
+            if matches!(state, State::Wanted | State::Asked) {
+                *state = State::Over(Err(Failure::OutOfTime));
+            }
+        }
+    }
+
+    /// The known addresses of a family, in the resolver's order.
+    pub fn addresses(&self, family: Family) -> &[SocketAddr] {
+        &self.addresses[family as usize]
+    }
+
+    /// The known addresses of both families.
+    pub fn all_addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.addresses.iter().flatten()
+    }
+
+    /// Whether any address is known.
+    pub fn has_address(&self) -> bool {
+        self.all_addresses().next().is_some()
+    }
+
+    /// Whether a family is wanted and may yet be found.
+    pub fn is_open(&self, family: Family) -> bool {
+        matches!(self.states[family as usize], State::Wanted | State::Asked)
+    }
+
+    /// Whether any family is wanted and may yet be found.
+    pub fn is_any_open(&self) -> bool {
+        FAMILIES.iter().any(|&family| self.is_open(family))
+    }
+
+    /// Whether a family might be found, wanted or not.
+    pub fn is_unknown(&self, family: Family) -> bool {
+        !matches!(self.states[family as usize], State::Over(_))
+    }
+
+    /// Whether the helpers have something of this lookup to do.
+    pub fn is_asked(&self) -> bool {
+        self.states.contains(&State::Asked)
+    }
+
+    /// Why a family has no addresses.
+    pub fn failure(&self, family: Family) -> Option<Failure> {
+        match self.states[family as usize] {
+            State::Over(result) => result.err(),
+            _ => None,
+        }
+    }
+}
+
+/// Who asked for a lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// The stop host of this index.
+    Stop(usize),
+    /// The probe of this index.
+    Probe(usize),
+}
+
+struct Question {
+    asker: Asker,
+    family: Family,
+    name: CString,
+}
+
+/// What a helper found.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who had asked.
+    pub asker: Asker,
+    family: Family,
+    result: Result<Vec<SocketAddr>, LookupError>,
+}
+
+/// What the helper threads and the loop share.
+struct Desk {
+    papers: Mutex<Papers>,
+    bell: File,
+}
+
+#[derive(Default)]
+struct Papers {
+    /// All that was ever asked; what was answered or taken back is gone.
+    questions: Vec<Option<Question>>,
+    /// Every question before this one is gone.
+    next: usize,
+    answers: Vec<Answer>,
+    threads: usize,
+}
+
+impl Papers {
+    /// Takes the next question.
+    fn next(&mut self) -> Option<Question> {
+        let ahead = self.questions.get_mut(self.next..)?;
+        let at = ahead.iter().position(Option::is_some)?;
+        self.next += at + 1;
+        ahead[at].take()
+    }
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers questions until there are none.
+    fn work(&self) {
+        let mut papers = self.papers();
+        while let Some(question) = papers.next() {
+            drop(papers);
+            let answer = question.answer();
+            papers = self.papers();
+            papers.answers.push(answer);
+            // It can fail only when the counter is full, and then it rings.
+            let _ = (&self.bell).write(&1u64.to_ne_bytes());
+        }
+        papers.threads -= 1;
+    }
+}
+
+impl Question {
+    fn answer(self) -> Answer {
+        let result =
+            sys::lookup(&self.name, self.family, MAX_ADDRESSES).and_then(|mut addresses| {
+                // A mapped IPv4 address is no answer to a question for IPv6: so
+                // only an IPv4 lookup can find an IPv4 stop host.
+                addresses.retain(|address| address.ip().to_canonical() == address.ip());
+                match addresses.len() {
+                    0 => Err(LookupError::NoSuchHost),
+                    _ => Ok(addresses),
+                }
+            });
+        Answer {
+            asker: self.asker,
+            family: self.family,
+            result,
+        }
+    }
+}
+
+/// The helper threads. There are none, and no descriptor, until something is
+/// asked.
+#[derive(Default)]
+pub struct Helpers {
+    /// It is never freed: a lookup left behind may come back to it.
+    desk: Option<&'static Desk>,
+}
+
+impl Helpers {
+    fn ask(&mut self, question: Question) -> io::Result<()> {
+        let desk = match self.desk {
+            Some(desk) => desk,
+            None => Box::leak(Box::new(Desk {
+                papers: Mutex::default(),
+                bell: File::from(sys::event_counter()?),
+            })),
+        };
+        self.desk = Some(desk);
+        let mut papers = desk.papers();
+        papers.questions.push(Some(question));
+        if papers.threads == MAX_THREADS {
+            return Ok(());
+        }
+        match sys::spawn(STACK, move || desk.work()) {
+            Ok(()) => papers.threads += 1,
+            // Those who are at work will come to it.
+            Err(_) if papers.threads > 0 => {}
+            Err(error) => {
+                papers.questions.pop();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the questions of `asker` that nobody has begun to answer.
+    pub fn forget(&mut self, asker: Asker) {
+        if let Some(desk) = self.desk {
+            for question in &mut desk.papers().questions {
+                question.take_if(|question| question.asker == asker);
+            }
+        }
+    }
+
+    /// The descriptor that is readable when there are answers.
+    pub fn bell(&self) -> Option<RawFd> {
+        self.desk.map(|desk| desk.bell.as_raw_fd())
+    }
+
+    /// The answers so far.
+    pub fn answers(&mut self) -> Vec<Answer> {
+        let Some(desk) = self.desk else {
+            return Vec::new();
+        };
+        let mut counter = [0; 8];
+        // It fails when the counter is zero: nothing was to be reset.
+        let _ = (&desk.bell).read(&mut counter);
+        std::mem::take(&mut desk.papers().answers)
+    }
+}

@@ -1,0 +1,123 @@
+//! smtpdcheck: parse, run, print, exit status.
+//!
+//! Each module uses only those that come after it in this list.
+
+#![cfg_attr(not(test), no_main)]
+
+mod options;
+mod run;
+
+mod report;
+
+mod probe;
+
+mod attempt;
+mod lookup;
+
+mod greeting;
+mod server;
+mod verdict;
+
+mod sys;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::RawFd;
+
+use options::{Command, Options};
+use report::Report;
+
+const INPUT: RawFd = 0;
+const OUTPUT: RawFd = 1;
+const ERROR: RawFd = 2;
+
+/// Nothing was printed: no server is up, or help was asked for.
+const NONE_UP: i32 = 0;
+/// A server is up.
+const UP: i32 = 1;
+/// This machine or the command line is at fault.
+const FAULT: i32 = 2;
+
+/// The program: takes the arguments without its name, returns the exit
+/// status.
+#[cfg_attr(test, expect(dead_code))]
+fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
+    let status = occupy_closed().and_then(|()| {
+        sys::block_broken_pipe_signal();
+        match options::parse(arguments)? {
+            Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
+            Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
+            Command::Check(options) => check(&options),
+        }
+    });
+    status.unwrap_or_else(|message| {
+        say(&format!("smtpdcheck: {message}\n"));
+        FAULT
+    })
+}
+
+/// What happens when there is no memory. Returns the exit status; allocates
+/// nothing itself.
+#[cfg_attr(test, expect(dead_code))]
+fn out_of_memory() -> i32 {
+    say("smtpdcheck: no memory left\n");
+    FAULT
+}
+
+fn check(options: &Options) -> Result<i32, String> {
+    let answer = run::run(options, &Report::new(options, say))?;
+    let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
+        return Ok(NONE_UP);
+    };
+    let mut line = server.text.clone();
+    line.push(b'\n');
+    print(&line).map(|()| UP)
+}
+
+/// Fills the places of closed standard descriptors, so that no connection
+/// gets one of their numbers and then what is printed. A write to the
+/// substitute fails, as to a closed descriptor.
+fn occupy_closed() -> Result<(), String> {
+    let mut standard = [INPUT, OUTPUT, ERROR].map(|fd| sys::interest(fd, 0));
+    let opened = sys::poll(&mut standard, Some(std::time::Duration::ZERO)).and_then(|()| {
+        for fd in standard.iter().filter(|fd| fd.revents & sys::POLLNVAL != 0) {
+            // The lowest free number is this one: it stays taken.
+            let root = sys::open_root()?;
+            debug_assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&root), fd.fd);
+            std::mem::forget(root);
+        }
+        Ok(())
+    });
+    opened.map_err(|error| format!("cannot start: {}", report::reason(&error)))
+}
+
+/// Writes to standard output, all of it.
+fn print(bytes: &[u8]) -> Result<(), String> {
+    write_all(OUTPUT, bytes).map_err(|error| {
+        format!(
+            "cannot write to standard output: {}",
+            report::reason(&error)
+        )
+    })
+}
+
+/// Writes to standard error. Whether that can be done changes nothing.
+fn say(text: &str) {
+    let _ = write_all(ERROR, text.as_bytes());
+}
+
+fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sys::write(fd, bytes) {
+            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // Somebody has made it not wait. The line is wanted all the same.
+                Some(libc::EAGAIN) => sys::poll(&mut [sys::interest(fd, sys::POLLOUT)], None)?,
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}

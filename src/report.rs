@@ -1,0 +1,245 @@
+//! The lines of `--verbose`: one a server, in columns. And why this machine
+//! fails, in the same words with every C library.
+//!
+//! What came from the network is escaped already where it was kept.
+
+use std::fmt::{self, Display, Formatter, Write};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::attempt::{Attempt, Cause, Outcome, Stage};
+use crate::lookup::{FAMILIES, Failure};
+use crate::options::Options;
+use crate::probe::Probe;
+use crate::server::{Host, Server};
+use crate::verdict::Known;
+
+/// The widest column of names. A longer name pushes the rest of its line.
+const MAX_WIDTH: usize = 40;
+
+/// Why nobody waited for a server.
+pub enum Unneeded<'a> {
+    /// It is a stop host.
+    Stop,
+    /// It comes after the first stop host.
+    After(&'a Server),
+    /// It has the priority of the first stop host.
+    SamePriority(&'a Server),
+    /// The answer was known: a server that is up, or none.
+    Answered(Option<&'a Server>),
+}
+
+/// How to write the lines.
+pub struct Report {
+    width: usize,
+    timeout: Duration,
+    say: fn(&str),
+}
+
+impl Report {
+    /// A report on these servers, each line of which is handed to `say`.
+    pub fn new(options: &Options, say: fn(&str)) -> Self {
+        let servers = options.servers.iter().filter(|_| options.verbose);
+        let widths = servers.map(|server| server.text.escape_ascii().count());
+        Report {
+            width: widths
+                .filter(|&width| width <= MAX_WIDTH)
+                .max()
+                .unwrap_or(0),
+            timeout: options.timeout.unwrap_or_default(),
+            say,
+        }
+    }
+
+    /// A server is up or down.
+    pub fn fate(&self, server: &Server, probe: &Probe, known: Known) {
+        let up = known.up == Some(true);
+        let mut why = String::new();
+        let mut tell = |who: &dyn Display, what: &dyn Display| {
+            let separator = if why.is_empty() { "" } else { "; " };
+            // A string takes all that is written to it.
+            let _ = write!(why, "{separator}{who}{what}");
+        };
+        for attempt in &probe.attempts {
+            if let Some(outcome) = &attempt.outcome {
+                tell(&Address(attempt.address), &self.fared(attempt, outcome));
+            }
+        }
+        let failures = FAMILIES.map(|family| probe.lookup.failure(family).filter(|_| !up));
+        match failures {
+            [Some(one), Some(other)] if one == other => tell(&"", &self.failed(one, probe)),
+            _ => {
+                for (family, failure) in ["IPv4: ", "IPv6: "].iter().zip(failures) {
+                    // That a host has addresses of one family only is no news.
+                    let news =
+                        failure.filter(|&f| probe.attempts.is_empty() || f != Failure::NoSuchHost);
+                    if let Some(failure) = news {
+                        tell(family, &self.failed(failure, probe));
+                    }
+                }
+            }
+        }
+        if why.is_empty() {
+            why = self.not_tried(server, probe);
+        }
+        let state = match (known.stop, up) {
+            (Some(true), _) => "stop",
+            (_, true) => "up",
+            (_, false) => "down",
+        };
+        self.line(server, state, &why);
+    }
+
+    /// Nobody waited for a server.
+    pub fn unneeded(&self, server: &Server, why: &Unneeded, begun: bool) {
+        let what = if begun { "not waited for" } else { "not asked" };
+        let text = |server: &Server| server.text.escape_ascii().to_string();
+        let why = match why {
+            Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
+            Unneeded::After(stop) => format!("after the stop host {}", text(stop)),
+            Unneeded::SamePriority(stop) => {
+                format!("same priority as the stop host {}", text(stop))
+            }
+            Unneeded::Answered(Some(up)) => format!("{} is up", text(up)),
+            Unneeded::Answered(None) => "nothing depends on it".into(),
+        };
+        self.line(server, "skip", &format!("{what}: {why}"));
+    }
+
+    /// How an attempt fared.
+    fn fared(&self, attempt: &Attempt, outcome: &Outcome) -> String {
+        let text = &outcome.text;
+        let what = match &outcome.result {
+            Ok(()) => format!("greeting {text}"),
+            Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
+            Err(Cause::Greeting) => format!("not SMTP: \"{text}\""),
+            Err(Cause::Refused) => "refused".into(),
+            Err(Cause::Unreachable) => "unreachable".into(),
+            Err(Cause::Reset) => "reset".into(),
+            Err(Cause::Unacknowledged) => "connection timed out".into(),
+            Err(Cause::Closed) => "closed before greeting".into(),
+            Err(Cause::OutOfTime(Stage::Connecting)) => {
+                return format!("no connection within {}", Time(self.timeout));
+            }
+            Err(Cause::OutOfTime(Stage::Greeting)) => {
+                let connected = Time(attempt.connected.unwrap_or_default());
+                let timeout = Time(self.timeout);
+                return format!("no greeting within {timeout} (connected after {connected})");
+            }
+        };
+        format!("{what} (after {})", Time(outcome.after))
+    }
+
+    /// How a lookup failed.
+    fn failed(&self, failure: Failure, probe: &Probe) -> String {
+        let what = match failure {
+            Failure::NoSuchHost => "no such host",
+            Failure::NameServer => "name server failed",
+            Failure::OutOfTime if probe.begun.is_none() => return "not asked in time".into(),
+            Failure::OutOfTime => {
+                return format!("lookup: no answer within {}", Time(self.timeout));
+            }
+        };
+        format!("{what} (after {})", Time(probe.after))
+    }
+
+    /// Why a server is down to which nothing was tried.
+    fn not_tried(&self, server: &Server, probe: &Probe) -> String {
+        match (&server.host, probe.lookup.all_addresses().next()) {
+            (Host::Nowhere, _) => "not a host name".into(),
+            (Host::LinkLocal(..), None) => "no such interface".into(),
+            (_, Some(SocketAddr::V4(_))) if probe.begun.is_none() => "no IPv6 address".into(),
+            (_, Some(SocketAddr::V6(_))) if probe.begun.is_none() => "no IPv4 address".into(),
+            _ => "not asked in time".into(),
+        }
+    }
+
+    fn line(&self, server: &Server, state: &str, why: &str) {
+        let width = self.width;
+        let name = server.text.escape_ascii().to_string();
+        (self.say)(&format!("{name:width$}  {state:4}  {why}\n"));
+    }
+}
+
+/// Why this machine failed.
+pub fn reason(error: &io::Error) -> String {
+    let words = match error.raw_os_error().unwrap_or(0) {
+        libc::EMFILE | libc::ENFILE => "no descriptors left",
+        libc::ENOMEM | libc::ENOBUFS => "no memory left",
+        libc::EAGAIN => "no threads left",
+        libc::EACCES | libc::EPERM => "not allowed",
+        libc::ENOSPC | libc::EDQUOT => "no space left",
+        libc::EPIPE => "nobody reads it",
+        libc::EBADF => "it is closed",
+        number => return format!("system error {number}"),
+    };
+    words.into()
+}
+
+/// Whether the beginning of a line is that of an SMTP reply.
+fn is_reply(text: &str) -> bool {
+    let (code, rest) = text.as_bytes().split_at(text.len().min(3));
+    code.len() == 3
+        && code.iter().all(u8::is_ascii_digit)
+        && matches!(rest.first(), None | Some(b' ' | b'-'))
+}
+
+/// An address as it is written in an argument, and a colon.
+struct Address(SocketAddr);
+
+impl Display for Address {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SocketAddr::V4(address) => write!(f, "{}: ", address.ip()),
+            SocketAddr::V6(address) if address.scope_id() == 0 => write!(f, "[{}]: ", address.ip()),
+            SocketAddr::V6(address) => write!(f, "[{}%{}]: ", address.ip(), address.scope_id()),
+        }
+    }
+}
+
+/// A time, to the millisecond below a second and to the tenth above.
+struct Time(Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (self.0.as_secs(), self.0.subsec_millis()) {
+            (0, 0) => write!(f, "under 1 ms"),
+            (0, milliseconds) => write!(f, "{milliseconds} ms"),
+            (seconds, 0..100) => write!(f, "{seconds} s"),
+            (seconds, milliseconds) => write!(f, "{seconds}.{} s", milliseconds / 100),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let table = [
+            (Duration::ZERO, "under 1 ms"),
+            (Duration::from_micros(999), "under 1 ms"),
+            (Duration::from_millis(14), "14 ms"),
+            (Duration::from_millis(999), "999 ms"),
+            (Duration::from_millis(1000), "1 s"),
+            (Duration::from_millis(1099), "1 s"),
+            (Duration::from_millis(2500), "2.5 s"),
+            (Duration::from_secs(10), "10 s"),
+        ];
+        for (time, text) in table {
+            assert_eq!(Time(time).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn replies() {
+        for text in ["554", "554 no", "554-no"] {
+            assert!(is_reply(text), "{text}");
+        }
+        for text in ["", "55", "5544", "HTTP/1.1 400", "\\x15\\x03"] {
+            assert!(!is_reply(text), "{text}");
+        }
+    }
+}

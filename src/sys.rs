@@ -1,0 +1,344 @@
+//! The only `unsafe`: what the standard library does not offer, one call of
+//! the C library a function. No policy, no SMTP, no printing.
+
+#![allow(unsafe_code)]
+// Constants and sizes of C's types, which fit wherever C wants them.
+#![allow(clippy::cast_possible_truncation)]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use libc::{c_int, c_void, socklen_t};
+
+pub use libc::{POLLIN, POLLNVAL, POLLOUT, pollfd};
+
+/// How the program starts, gets memory and ends.
+#[cfg(not(test))]
+mod process {
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::ffi::{CStr, OsStr, c_char, c_int};
+    use std::mem;
+    use std::os::unix::ffi::OsStrExt;
+
+    /// Where the program starts: C's `main`, not the standard library's,
+    /// which opens `/dev/null` for closed descriptors and aborts where there
+    /// is none.
+    #[unsafe(no_mangle)]
+    extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+        let count = usize::try_from(argc).unwrap_or(0);
+        let arguments = (1..count).map(|i| {
+            // SAFETY: argv has argc strings, which live as long as the
+            // process.
+            let argument = unsafe { CStr::from_ptr(*argv.add(i)) };
+            OsStr::from_bytes(argument.to_bytes()).to_owned()
+        });
+        exit(crate::start(arguments))
+    }
+
+    /// Ends at once: `exit` might wait for a lookup that was left behind, and
+    /// there is nothing of ours to flush.
+    fn exit(status: c_int) -> ! {
+        // SAFETY: `_exit` can be called at any time.
+        unsafe { libc::_exit(status) }
+    }
+
+    /// The C library's allocator. The standard library's way to it also
+    /// carries what grows in place and aligns to more than the largest type,
+    /// 2 KiB that nobody here needs, and aborts when there is no memory.
+    struct Malloc;
+
+    #[global_allocator]
+    static MALLOC: Malloc = Malloc;
+
+    // SAFETY: malloc and free keep the contract for alignments up to that of
+    // the largest type; nothing here has a larger one.
+    unsafe impl GlobalAlloc for Malloc {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: any size will do.
+            let memory = unsafe { libc::malloc(layout.size()) };
+            if memory.is_null() || layout.align() > mem::align_of::<libc::max_align_t>() {
+                exit(crate::out_of_memory());
+            }
+            memory.cast()
+        }
+
+        unsafe fn dealloc(&self, memory: *mut u8, _: Layout) {
+            // SAFETY: the caller's promise: it came from `alloc`.
+            unsafe { libc::free(memory.cast()) }
+        }
+    }
+}
+
+/// Turns the C library's -1 into its errno.
+fn check(result: c_int) -> io::Result<c_int> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        other => Ok(other),
+    }
+}
+
+/// Stands for a descriptor that poll passes over.
+pub const NO_DESCRIPTOR: RawFd = -1;
+
+/// A `pollfd` that waits for `events` on `fd`.
+pub fn interest(fd: RawFd, events: i16) -> pollfd {
+    pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
+}
+
+/// poll(2), for at most `timeout` rounded up to milliseconds, or for ever.
+/// A signal ends it early, as if nothing had happened.
+pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<()> {
+    let timeout = timeout.map_or(-1, |timeout| {
+        let rest = timeout.subsec_nanos().div_ceil(1_000_000);
+        let milliseconds = timeout
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(rest.into());
+        c_int::try_from(milliseconds).unwrap_or(c_int::MAX)
+    });
+    let count = fds.len() as libc::nfds_t;
+    // SAFETY: the pointer and the count describe `fds`.
+    let result = unsafe { libc::poll(fds.as_mut_ptr(), count, timeout) };
+    match check(result) {
+        Err(error) if error.raw_os_error() == Some(libc::EINTR) => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// open(2) of the root folder for no more than its name: the descriptor can
+/// be neither read nor written, and opening it needs no permission.
+pub fn open_root() -> io::Result<OwnedFd> {
+    // SAFETY: the path is a C string.
+    let fd = check(unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a write to a closed pipe fail instead of ending the process: the
+/// signal that it sends is blocked.
+pub fn block_broken_pipe_signal() {
+    let mut signals = mem::MaybeUninit::uninit();
+    let signals = signals.as_mut_ptr();
+    // SAFETY: the set is initialised before it is used. None of the calls can
+    // fail for a signal that exists.
+    unsafe {
+        libc::sigemptyset(signals);
+        libc::sigaddset(signals, libc::SIGPIPE);
+        libc::sigprocmask(libc::SIG_BLOCK, signals, ptr::null_mut());
+    }
+}
+
+/// write(2), once.
+pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length describe `bytes`.
+    let result = unsafe { libc::write(fd, bytes.as_ptr().cast::<c_void>(), bytes.len()) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// eventfd(2): a counter that wakes a poll.
+pub fn event_counter() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Raises the soft limit of descriptors to the hard one. Returns false when
+/// there was nothing to raise, or it was not allowed.
+pub fn raise_descriptor_limit() -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let kind = libc::RLIMIT_NOFILE;
+    // SAFETY: the pointers are null or to a `rlimit` of ours, here and below.
+    if unsafe { libc::prlimit(0, kind, ptr::null(), &raw mut limit) } == -1
+        || limit.rlim_cur >= limit.rlim_max
+    {
+        return false;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    unsafe { libc::prlimit(0, kind, &raw const limit, ptr::null_mut()) == 0 }
+}
+
+/// Runs `work` on a new thread with a stack of so many bytes, and lets it go.
+///
+/// The standard library's threads carry a name, a handle and a guard against
+/// stack overflow, which nobody needs here and which cost 20 KiB.
+pub fn spawn<F: FnOnce() + Send + 'static>(stack: usize, work: F) -> io::Result<()> {
+    extern "C" fn run<F: FnOnce()>(work: *mut c_void) -> *mut c_void {
+        // SAFETY: it is the box that was given to this thread, and only to it.
+        let work = unsafe { Box::from_raw(work.cast::<F>()) };
+        work();
+        ptr::null_mut()
+    }
+    let mut attributes = mem::MaybeUninit::uninit();
+    let attributes = attributes.as_mut_ptr();
+    let mut thread = mem::MaybeUninit::uninit();
+    let work = Box::into_raw(Box::new(work)).cast::<c_void>();
+    // SAFETY: the attributes are initialised before they are used; the box
+    // goes to the new thread, or stays ours when there is none.
+    let code = unsafe {
+        libc::pthread_attr_init(attributes);
+        libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED);
+        libc::pthread_attr_setstacksize(attributes, stack);
+        libc::pthread_create(thread.as_mut_ptr(), attributes, run::<F>, work)
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    // SAFETY: no thread has taken the box.
+    drop(unsafe { Box::from_raw(work.cast::<F>()) });
+    Err(io::Error::from_raw_os_error(code))
+}
+
+/// if_nametoindex(3): the number of the interface of this name.
+pub fn interface(name: &CStr) -> Option<u32> {
+    // SAFETY: `name` is a C string.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => None,
+        index => Some(index),
+    }
+}
+
+/// A socket for TCP to addresses of this one's family.
+pub fn stream_socket(address: &SocketAddr) -> io::Result<TcpStream> {
+    let family = match address {
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
+    };
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(family, kind, libc::IPPROTO_TCP) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { TcpStream::from_raw_fd(fd) })
+}
+
+/// connect(2). `EINPROGRESS` is an error like any other here.
+pub fn connect(stream: &TcpStream, address: &SocketAddr) -> io::Result<()> {
+    let fd = stream.as_raw_fd();
+    let result = match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: all zeros is a valid `sockaddr_in`.
+            let mut raw: libc::sockaddr_in = unsafe { mem::zeroed() };
+            raw.sin_family = libc::AF_INET as libc::sa_family_t;
+            raw.sin_port = address.port().to_be();
+            raw.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+            // SAFETY: the pointer and the length describe `raw`.
+            unsafe { libc::connect(fd, (&raw const raw).cast(), len_of(&raw)) }
+        }
+        SocketAddr::V6(address) => {
+            // SAFETY: all zeros is a valid `sockaddr_in6`.
+            let mut raw: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            raw.sin6_port = address.port().to_be();
+            raw.sin6_addr.s6_addr = address.ip().octets();
+            raw.sin6_scope_id = address.scope_id();
+            // SAFETY: the pointer and the length describe `raw`.
+            unsafe { libc::connect(fd, (&raw const raw).cast(), len_of(&raw)) }
+        }
+    };
+    check(result).map(drop)
+}
+
+fn len_of<T>(_: &T) -> socklen_t {
+    mem::size_of::<T>() as socklen_t
+}
+
+/// Which addresses a lookup asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4, or `A` records.
+    V4,
+    /// IPv6, or `AAAA` records.
+    V6,
+}
+
+/// How a lookup failed.
+#[derive(Debug)]
+pub enum LookupError {
+    /// The name does not exist or has no address of the family.
+    NoSuchHost,
+    /// The name servers did not answer, or did not know.
+    NameServer,
+    /// This machine failed.
+    Machine(io::Error),
+}
+
+/// getaddrinfo(3): the addresses of `name` in one family, at most `limit`, in
+/// the order of preference, with the port 0.
+pub fn lookup(name: &CStr, family: Family, limit: usize) -> Result<Vec<SocketAddr>, LookupError> {
+    // SAFETY: all zeros, null pointers among them, are valid hints.
+    let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    hints.ai_family = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let mut list = ptr::null_mut();
+    // SAFETY: `name` is a C string; hints and list are ours.
+    let code =
+        unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &raw const hints, &raw mut list) };
+    match code {
+        0 => {}
+        libc::EAI_SYSTEM => return Err(LookupError::Machine(io::Error::last_os_error())),
+        libc::EAI_MEMORY => {
+            return Err(LookupError::Machine(io::Error::from_raw_os_error(
+                libc::ENOMEM,
+            )));
+        }
+        libc::EAI_AGAIN | libc::EAI_FAIL => return Err(LookupError::NameServer),
+        _ => return Err(LookupError::NoSuchHost),
+    }
+    let mut addresses = Vec::new();
+    let mut entry = list;
+    // SAFETY: getaddrinfo made a list that ends with a null pointer, and is
+    // freed once, below; `address` copies what it takes.
+    while let Some(info) = unsafe { entry.as_ref() } {
+        // SAFETY: `ai_addr` is null or an address of the family it says.
+        let address = unsafe { address(info.ai_addr) };
+        addresses.extend(address.filter(|_| addresses.len() < limit));
+        entry = info.ai_next;
+    }
+    // SAFETY: the list is getaddrinfo's and not used any more.
+    unsafe { libc::freeaddrinfo(list) };
+    Ok(addresses)
+}
+
+/// Copies an address.
+///
+/// # Safety
+/// `raw` is null or points to an address as long as its family's are.
+unsafe fn address(raw: *const libc::sockaddr) -> Option<SocketAddr> {
+    // SAFETY: the caller's promise, here and below.
+    let family = unsafe { raw.as_ref() }?.sa_family;
+    match c_int::from(family) {
+        libc::AF_INET => {
+            // SAFETY: an address of this family is a `sockaddr_in`.
+            let raw = unsafe { ptr::read_unaligned(raw.cast::<libc::sockaddr_in>()) };
+            let ip = Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: an address of this family is a `sockaddr_in6`.
+            let raw = unsafe { ptr::read_unaligned(raw.cast::<libc::sockaddr_in6>()) };
+            let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            let port = u16::from_be(raw.sin6_port);
+            Some(SocketAddrV6::new(ip, port, 0, raw.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
