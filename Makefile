@@ -1,0 +1,135 @@
+# make               target/smtpdcheck: static, with musl; at most 98,304 bytes on x86-64
+# make deps          installs what is missing on this machine
+# make deps demo     and shows what the program does
+# make deps check    and runs every test
+# make install       DESTDIR, PREFIX, BINDIR, MANDIR; never builds
+# make TARGET=aarch64-unknown-linux-musl     for another machine; deps too (rustup only)
+
+PREFIX = /usr/local
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+ARCH := $(shell uname -m)
+TARGET = $(ARCH)-unknown-linux-musl
+# The most bytes the program may have. Targets without a line have no limit.
+LIMIT_x86_64-unknown-linux-musl = 98304
+
+# Debian's names for what is needed beside Rust, and for Rust where rustup cannot give it.
+PACKAGES = gcc libc6-dev iproute2 mandoc strace util-linux
+RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy musl-dev ca-certificates
+
+# A recipe is one shell script; the first command that fails ends it.
+.ONESHELL:
+.SHELLFLAGS = -euc
+.PHONY: all deps demo check install uninstall clean force
+
+all: target/smtpdcheck
+
+# Can the rustc on the search path build the program? It must know immediate-abort and have the standard
+# library's source. Sets sysroot.
+define able
+able() {
+  sysroot=$$(RUSTC_BOOTSTRAP=1 rustc -Zunstable-options -Cpanic=immediate-abort --print=sysroot 2>/dev/null) &&
+  [ -e "$$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]
+}
+endef
+
+# Begins each recipe that uses Rust: takes Debian's where rustup's, first on the search path, is not able.
+# Asked when the recipe runs: `make deps check` may have installed it since make started.
+# Make's job slots are not for cargo, which has its own.
+define rust
+$(able)
+unset MAKEFLAGS MFLAGS
+able || { PATH=/usr/bin:$$PATH; able; } ||
+  { echo "make: no rustc that knows -Cpanic=immediate-abort and has rust-src: make deps" >&2; exit 1; }
+endef
+
+# The standard library is rebuilt for size. Remapped paths, and folders named in the last step only, make builds
+# in different places the same bytes. Nothing unwinds after immediate-abort: the libunwind that the standard
+# library names may be an empty archive. With rustup, musl and the linker come with the target; Debian's Rust has
+# neither, so there gcc links with the start files and the libc.a of the musl package.
+target/smtpdcheck: force
+	@$(rust)
+	mkdir -p target/small
+	echo '!<arch>' >target/small/libunwind.a
+	if [ -e "$$sysroot/lib/rustlib/$(TARGET)/lib/self-contained/libc.a" ]; then
+	  link=-Clinker=rust-lld
+	elif [ $(TARGET) = $(ARCH)-unknown-linux-musl ] && [ -e /usr/lib/$(ARCH)-linux-musl/libc.a ]; then
+	  musl=/usr/lib/$(ARCH)-linux-musl
+	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl"
+	else
+	  echo "make: no musl for $(TARGET): make deps TARGET=$(TARGET)" >&2; exit 1
+	fi
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
+	  -Zlocation-detail=none -Zfmt-debug=none --remap-path-prefix=$(CURDIR)=smtpdcheck \
+	  --remap-path-prefix=$${CARGO_HOME:-$${HOME-}/.cargo}=cargo \
+	  --remap-path-prefix=$$sysroot/lib/rustlib/src/rust=rust" \
+	cargo rustc --locked --release --bin smtpdcheck --target $(TARGET) --target-dir target/small \
+	  -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- -Lnative=target/small $$link
+	built=target/small/$(TARGET)/release/smtpdcheck
+	size=$$(wc -c <$$built)
+	limit=$(LIMIT_$(TARGET))
+	if [ "$$size" -gt "$${limit:-$$size}" ]; then
+	  echo "make: $$built has $$size bytes, over the limit of $$limit" >&2; exit 1
+	fi
+	cmp -s $$built $@ || install -m 755 $$built $@
+	echo "$@: $$size bytes ($(TARGET))"
+
+# `make -j2 deps check` installs first.
+ifneq ($(filter deps,$(MAKECMDGOALS)),)
+target/smtpdcheck: | deps
+endif
+
+# A package is never removed for another: where Debian's older rustc stands in the way, apt-get says so.
+deps:
+	@$(able)
+	packages="$(PACKAGES)"
+	if command -v rustup >/dev/null && rustup --quiet target add $(TARGET) &&
+	   rustup --quiet component add rust-src rustfmt clippy && able; then
+	  echo "deps: Rust from rustup"
+	else
+	  echo "deps: Rust from Debian's packages (no rustup here, or it cannot fetch what is needed)"
+	  packages="$$packages $(RUST_PACKAGES)"
+	fi
+	if ! command -v apt-get >/dev/null; then
+	  echo "deps: no apt-get here; what is needed, by Debian's names: $$packages"; exit
+	fi
+	missing=
+	for package in $$packages; do
+	  dpkg-query -Wf '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"
+	done
+	if [ -z "$$missing" ]; then echo "deps: nothing is missing"; exit; fi
+	echo "deps: apt-get install$$missing"
+	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+	$$as_root apt-get update -qq
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-remove --no-install-recommends $$missing
+
+demo: target/smtpdcheck
+	@$(rust)
+	cargo run --quiet --release --example demo -- $(CURDIR)/target/smtpdcheck
+
+check: target/smtpdcheck
+	@$(rust)
+	have() { # Without its tool a step is left out, loudly; in CI that fails.
+	  "$$@" >/dev/null 2>&1 && return
+	  echo "check: NOT CHECKED: $$* fails here; see make deps" >&2
+	  [ -z "$${CI-}" ] || exit 1
+	  return 1
+	}
+	if have cargo fmt --version; then (set -x; cargo fmt --check); fi
+	if have cargo clippy --version; then (set -x; cargo clippy --quiet --all-targets -- -D warnings); fi
+	# Which other manuals this machine has is not our manual's fault.
+	if have command -v mandoc && mandoc -Tlint src/smtpdcheck.1 | grep -v 'referenced manual not found'; then exit 1; fi
+	set -x
+	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
+
+install:
+	@[ -x target/smtpdcheck ] || { echo "make install: there is no target/smtpdcheck yet; run make first" >&2; exit 1; }
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
+	install -m 755 target/smtpdcheck "$(DESTDIR)$(BINDIR)/smtpdcheck"
+	install -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
+
+uninstall:
+	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
+
+clean:
+	rm -rf target
