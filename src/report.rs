@@ -70,12 +70,20 @@ impl Report {
         match failures {
             [Some(one), Some(other)] if one == other => tell(&"", &self.failed(one, probe)),
             _ => {
-                for (family, failure) in ["IPv4: ", "IPv6: "].iter().zip(failures) {
-                    // That a host has addresses of one family only is no news.
-                    let news =
-                        failure.filter(|&f| probe.attempts.is_empty() || f != Failure::NoSuchHost);
-                    if let Some(failure) = news {
-                        tell(family, &self.failed(failure, probe));
+                for (family, failure) in ["IPv4", "IPv6"].iter().zip(failures) {
+                    match failure {
+                        // That a host has addresses of one family only is no
+                        // news.
+                        Some(Failure::NoSuchHost) if !probe.attempts.is_empty() => {}
+                        Some(Failure::NoSuchHost) => {
+                            let after = Time(probe.after);
+                            tell(&"", &format_args!("no {family} address (after {after})"));
+                        }
+                        Some(failure) => {
+                            let failed = self.failed(failure, probe);
+                            tell(&"", &format_args!("{family}: {failed}"));
+                        }
+                        None => {}
                     }
                 }
             }

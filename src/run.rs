@@ -15,7 +15,7 @@ use crate::probe::{self, Probe};
 use crate::report::{self, Report, Unneeded};
 use crate::server::{Host, Server};
 use crate::sys::{self, pollfd};
-use crate::verdict::{Known, Need, Verdict, next_equal};
+use crate::verdict::{Known, Need, Verdict, first_equal};
 
 /// Finds the first server that is up and counts, as its index. The error is a
 /// message about this machine, or about a `--stop` host.
@@ -24,19 +24,21 @@ pub fn run(options: &Options, report: &Report) -> Result<Option<usize>, String> 
     // The process ends with the check: closing and freeing is left to it.
     let mut run = ManuallyDrop::new(Run::new(options, report, now)?);
     loop {
-        while run.judge() {
+        run.lead_on(now);
+        if run.judge() {
             if run.is_answered() {
                 let answer = run.verdict.answer();
                 run.report_rest(answer);
                 return Ok(answer);
             }
             run.drop_unneeded();
-            run.go_on(now)?;
         }
-        run.sleep(now)?;
-        now = Instant::now();
-        run.hear(now)?;
-        run.go_on(now)?;
+        run.begin_more(now);
+        if !run.changed {
+            run.sleep(now)?;
+            now = Instant::now();
+            run.hear(now)?;
+        }
     }
 }
 
@@ -49,10 +51,12 @@ struct Run<'a> {
     helpers: Helpers,
     /// The lookups of the stop hosts.
     stops: Vec<Lookup>,
-    /// A host is asked once, by the probe of the first server that names it.
-    /// That of any other is never begun.
+    /// For each server its probe. A host that several servers name is asked
+    /// once, by the probe of the first of them; those of the others stay idle.
     probes: Vec<Probe>,
-    /// For each server the next one with the same host, if any.
+    /// For each server the first one of the same host.
+    probe_of: Vec<usize>,
+    /// For each server the next one of the same host.
     next_same: Vec<Option<usize>>,
     verdict: Verdict,
     /// Whether nothing is needed of any server.
@@ -76,6 +80,13 @@ impl<'a> Run<'a> {
         for stop in &options.stops {
             stops.push(stop_lookup(stop, options)?);
         }
+        let probe_of = first_equal(count, &|a, b| servers[a].host.cmp(&servers[b].host));
+        let mut next_same = vec![None; count];
+        for (i, &first) in probe_of.iter().enumerate().rev() {
+            if i != first {
+                next_same[i] = next_same[first].replace(i);
+            }
+        }
         let probe = |server: &Server| {
             Probe::new(&server.host, &server.text, options.port, options.families)
         };
@@ -86,7 +97,8 @@ impl<'a> Run<'a> {
             helpers: Helpers::default(),
             stops,
             probes: servers.iter().map(probe).collect(),
-            next_same: next_equal(count, &|a, b| servers[a].host.cmp(&servers[b].host)),
+            probe_of,
+            next_same,
             verdict: Verdict::new(count, |i| servers[i].priority),
             settled: false,
             changed: true,
@@ -95,7 +107,7 @@ impl<'a> Run<'a> {
             shortage: None,
             polls: Vec::new(),
         };
-        (0..count).for_each(|p| run.learn(p));
+        run.learn_all();
         Ok(run)
     }
 
@@ -147,22 +159,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Does all that can be done now.
-    fn go_on(&mut self, now: Instant) -> Result<(), String> {
+    /// Lets everything that is under way go on.
+    fn lead_on(&mut self, now: Instant) {
         for i in 0..self.stops.len() {
             self.act(&self.options.stops[i].text, |run| {
                 run.stops[i].ask(&mut run.helpers, Asker::Stop(i))
             });
         }
         for at in 0..self.active.len() {
-            self.lead_on(self.active[at], now);
+            self.advance(self.active[at], now);
         }
-        self.begin_more(now);
         self.active.retain(|&p| self.probes[p].is_active());
-        match &self.shortage {
-            Some(reason) if !self.is_moving() => Err(reason.clone()),
-            _ => Ok(()),
-        }
     }
 
     /// Begins as many of the needed probes as may run.
@@ -176,7 +183,7 @@ impl<'a> Run<'a> {
         while self.next < self.probes.len() {
             let p = self.next;
             let need = self.need(p);
-            if need == Need::Nothing || self.probes[p].has_begun() {
+            if need == Need::Nothing || self.probes[p].has_begun() || self.probe_of[p] != p {
                 self.next += 1;
                 continue;
             }
@@ -199,7 +206,7 @@ impl<'a> Run<'a> {
                 _ => probe.begin(self.options.families, now, deadline),
             }
             self.active.push(p);
-            self.lead_on(p, now);
+            self.advance(p, now);
             if self.probes[p].is_running() {
                 room -= 1;
             } else if jobs.is_some() {
@@ -210,7 +217,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lets one probe go on.
-    fn lead_on(&mut self, p: usize, now: Instant) {
+    fn advance(&mut self, p: usize, now: Instant) {
         let open = self.probes[p].interests().count();
         self.act(&self.options.servers[p].text, |run| {
             let short = run.shortage.is_some();
@@ -248,8 +255,13 @@ impl<'a> Run<'a> {
             || self.active.iter().any(|&p| self.probes[p].is_moving())
     }
 
-    /// Waits until something happens or is to be done.
+    /// Waits until something happens or is to be done. It is an error when
+    /// nothing will, because of a shortage.
     fn sleep(&mut self, now: Instant) -> Result<(), String> {
+        match &self.shortage {
+            Some(reason) if !self.is_moving() => return Err(reason.clone()),
+            _ => {}
+        }
         let bell = self.helpers.bell().unwrap_or(sys::NO_DESCRIPTOR);
         let mut until = self.deadline.filter(|_| self.stops_open());
         self.polls.clear();
@@ -326,8 +338,17 @@ impl<'a> Run<'a> {
             };
             return Err(stop_error(stop, why));
         }
-        (0..self.probes.len()).for_each(|p| self.learn(p));
+        self.changed = true;
+        self.learn_all();
         Ok(())
+    }
+
+    fn learn_all(&mut self) {
+        for p in 0..self.probes.len() {
+            if self.probe_of[p] == p {
+                self.learn(p);
+            }
+        }
     }
 
     /// Takes down what a probe has found out, and reports the server's fate.

@@ -60,7 +60,7 @@ impl Verdict {
     /// The rule for `count` servers with these priorities, of which nothing
     /// is known.
     pub fn new(count: usize, priority: impl Fn(usize) -> Option<u16>) -> Self {
-        let next = next_equal(count, &|a, b| {
+        let class = first_equal(count, &|a, b| {
             // Those without are ordered by position, so that no two are equal.
             let key = |i| (priority(i), priority(i).map_or(i, |_| 0));
             key(a).cmp(&key(b))
@@ -71,14 +71,8 @@ impl Verdict {
             known: Known::default(),
             need: Need::Nothing,
         };
-        let mut servers: Vec<Entry> = (0..count).map(entry).collect();
-        for i in 0..count {
-            if let Some(next) = next[i] {
-                servers[next].class = servers[i].class;
-            }
-        }
         Verdict {
-            servers,
+            servers: class.into_iter().map(entry).collect(),
             settled: 0,
         }
     }
@@ -212,15 +206,17 @@ impl Verdict {
     }
 }
 
-/// For each of 0 … `len`-1 the next number that `compare` finds equal, if any.
-pub fn next_equal(len: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<Option<usize>> {
+/// For each of 0 … `len`-1 the first number that `compare` finds equal.
+pub fn first_equal(len: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     order.sort_unstable_by(|&a, &b| compare(a, b).then(a.cmp(&b)));
-    let mut next = vec![None; len];
+    let mut first: Vec<usize> = (0..len).collect();
     for pair in order.windows(2) {
-        next[pair[0]] = Some(pair[1]).filter(|&other| compare(pair[0], other).is_eq());
+        if compare(pair[0], pair[1]).is_eq() {
+            first[pair[1]] = first[pair[0]];
+        }
     }
-    next
+    first
 }
 
 #[cfg(test)]
