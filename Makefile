@@ -15,7 +15,7 @@ LIMIT_x86_64-unknown-linux-musl = 98304
 
 # Debian's names for what is needed beside Rust, and for Rust where rustup cannot give it.
 PACKAGES = gcc libc6-dev iproute2 mandoc strace util-linux
-RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy musl-dev ca-certificates
+RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy musl-dev lld ca-certificates
 
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
@@ -46,7 +46,8 @@ endef
 # The standard library is rebuilt for size. Remapped paths, and folders named in the last step only, make builds
 # in different places the same bytes. Nothing unwinds after immediate-abort: the libunwind that the standard
 # library names may be an empty archive. With rustup, musl and the linker come with the target; Debian's Rust has
-# neither, so there gcc links with the start files and the libc.a of the musl package.
+# neither, so there gcc links with the start files and libc.a of the musl package. By lld as well: with code on
+# pages of its own, GNU ld's file is a page or two larger.
 target/smtpdcheck: force
 	@$(rust)
 	mkdir -p target/small
@@ -55,7 +56,7 @@ target/smtpdcheck: force
 	  link=-Clinker=rust-lld
 	elif [ $(TARGET) = $(ARCH)-unknown-linux-musl ] && [ -e /usr/lib/$(ARCH)-linux-musl/libc.a ]; then
 	  musl=/usr/lib/$(ARCH)-linux-musl
-	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl"
+	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl -Clink-arg=-fuse-ld=lld"
 	else
 	  echo "make: no musl for $(TARGET): make deps TARGET=$(TARGET)" >&2; exit 1
 	fi
