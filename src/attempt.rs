@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE, ENFILE};
 use libc::{ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 
+use crate::escape::Escaped;
 use crate::greeting::Greeting;
 use crate::sys::{self, pollfd};
 
@@ -145,37 +146,38 @@ impl Attempt {
         Ok(())
     }
 
+    /// Reads what has come.
     fn read(&mut self, now: Instant, keep_text: bool) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        let mut buffer = [0; 512];
-        let bytes = match stream.read(&mut buffer) {
-            Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(()),
-            length => &buffer[..length?],
-        };
-        let mut text = String::new();
-        if keep_text {
-            text = escape(self.greeting.undecided(), bytes);
-        }
-        self.count += bytes.len();
-        self.greeting.read(bytes);
-        if self.greeting.is_whole() {
-            // The server closes when it has read it. Nobody waits for that,
-            // nor would anything change if it could not be sent.
-            let _ = stream.write(b"QUIT\r\n");
-        }
-        let result = match self.greeting.up() {
-            Some(true) => Some(Ok(())),
-            Some(false) => Some(Err(Cause::Greeting)),
-            None if bytes.is_empty() => Some(Err(Cause::Closed)),
-            None => None,
-        };
-        if let Some(result) = result {
-            self.end_with(now, result, text);
-        }
-        if bytes.is_empty() || self.greeting.is_over() || self.count >= MAX_GREETING {
-            self.hang_up();
+        while let Some(stream) = &mut self.stream {
+            let mut buffer = [0; 512];
+            let bytes = match stream.read(&mut buffer) {
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => break,
+                length => &buffer[..length?],
+            };
+            let mut text = String::new();
+            if keep_text && self.outcome.is_none() {
+                text = first_line(self.greeting.undecided(), bytes);
+            }
+            self.count += bytes.len();
+            self.greeting.read(bytes);
+            if self.greeting.is_whole() {
+                // The server closes when it has read it. Nobody waits for
+                // that, nor would anything change if it could not be sent.
+                let _ = stream.write(b"QUIT\r\n");
+            }
+            match self.greeting.up() {
+                Some(true) => self.end_with(now, Ok(()), text),
+                Some(false) => self.end_with(now, Err(Cause::Greeting), text),
+                None if bytes.is_empty() => self.end(now, Err(Cause::Closed)),
+                None => {}
+            }
+            let all = bytes.len() < buffer.len();
+            if bytes.is_empty() || self.greeting.is_over() || self.count >= MAX_GREETING {
+                self.hang_up();
+            }
+            if all {
+                break;
+            }
         }
         Ok(())
     }
@@ -220,10 +222,10 @@ fn cause(error: &io::Error) -> Cause {
 }
 
 /// The beginning of the first line, of which `before` was read earlier.
-fn escape(before: &[u8], bytes: &[u8]) -> String {
+fn first_line(before: &[u8], bytes: &[u8]) -> String {
     let length = bytes
         .iter()
         .position(|&byte| byte == b'\r' || byte == b'\n');
     let line = &bytes[..length.unwrap_or(bytes.len()).min(MAX_TEXT)];
-    format!("{}{}", before.escape_ascii(), line.escape_ascii())
+    format!("{}{}", Escaped(before), Escaped(line))
 }

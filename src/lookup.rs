@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::sys::{self, Family, LookupError};
 
@@ -23,19 +23,20 @@ const MAX_ADDRESSES: usize = 48;
 /// How many lookups run at a time. Name servers answer in milliseconds; when
 /// they do not, this many threads and sockets a process are enough.
 const MAX_THREADS: usize = 64;
-/// Stack of a helper thread, in bytes. musl's getaddrinfo needs less than 32
-/// KiB; glibc's loads modules that nobody knows.
-const STACK: usize = if cfg!(target_env = "musl") { 64 } else { 512 } * 1024;
 
 /// Why a family has no addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// The name does not exist, or has no address of the family.
     NoSuchHost,
-    /// The name servers did not answer, or did not know.
+    /// The name servers did not answer, or did not know this time.
+    TryAgain,
+    /// The name servers do not know.
     NameServer,
     /// There was no answer before the deadline.
     OutOfTime,
+    /// Nobody had begun to ask before the deadline.
+    NotAsked,
 }
 
 /// How far the lookup in one family has come.
@@ -64,7 +65,7 @@ impl Lookup {
     /// The lookup of a name, which nobody wants yet.
     pub fn of_name(name: &[u8]) -> Self {
         Lookup {
-            name: CString::new(name).unwrap_or_default(),
+            name: sys::c_string(name),
             states: [State::Unwanted; 2],
             addresses: [Vec::new(), Vec::new()],
         }
@@ -113,30 +114,42 @@ impl Lookup {
         if self.states[family] != State::Asked {
             return Ok(());
         }
-        let (state, result) = match answer.result {
+        let result = match answer.result {
             Ok(addresses) => {
                 let known = &mut self.addresses[family];
                 for mut address in addresses {
                     address.set_port(port);
-                    if !known.contains(&address) {
+                    // A mapped IPv4 address is no answer to a question for
+                    // IPv6: so only an IPv4 lookup can find an IPv4 stop host.
+                    let is_mapped = address.ip().to_canonical() != address.ip();
+                    if !is_mapped && !known.contains(&address) {
                         known.push(address);
                     }
                 }
-                (State::Over(Ok(())), Ok(()))
+                match known.len() {
+                    0 => Err(Failure::NoSuchHost),
+                    _ => Ok(()),
+                }
             }
-            Err(LookupError::NoSuchHost) => (State::Over(Err(Failure::NoSuchHost)), Ok(())),
-            Err(LookupError::NameServer) => (State::Over(Err(Failure::NameServer)), Ok(())),
-            Err(LookupError::Machine(error)) => (State::Wanted, Err(error)),
+            Err(LookupError::NoSuchHost) => Err(Failure::NoSuchHost),
+            Err(LookupError::TryAgain) => Err(Failure::TryAgain),
+            Err(LookupError::NameServer) => Err(Failure::NameServer),
+            Err(LookupError::Machine(error)) => {
+                self.states[family] = State::Wanted;
+                return Err(error);
+            }
         };
-        self.states[family] = state;
-        result
+        self.states[family] = State::Over(result);
+        Ok(())
     }
 
     /// Gives up what has not been answered.
     pub fn time_out(&mut self) {
         for state in &mut self.states {
-            if matches!(state, State::Wanted | State::Asked) {
-                *state = State::Over(Err(Failure::OutOfTime));
+            match state {
+                State::Wanted => *state = State::Over(Err(Failure::NotAsked)),
+                State::Asked => *state = State::Over(Err(Failure::OutOfTime)),
+                _ => {}
             }
         }
     }
@@ -146,14 +159,9 @@ impl Lookup {
         &self.addresses[family as usize]
     }
 
-    /// The known addresses of both families.
-    pub fn all_addresses(&self) -> impl Iterator<Item = &SocketAddr> {
-        self.addresses.iter().flatten()
-    }
-
     /// Whether any address is known.
     pub fn has_address(&self) -> bool {
-        self.all_addresses().next().is_some()
+        self.addresses.iter().any(|addresses| !addresses.is_empty())
     }
 
     /// Whether a family is wanted and may yet be found.
@@ -169,6 +177,11 @@ impl Lookup {
     /// Whether a family might be found, wanted or not.
     pub fn is_unknown(&self, family: Family) -> bool {
         !matches!(self.states[family as usize], State::Over(_))
+    }
+
+    /// Whether there is something to hand to the helpers.
+    pub fn is_wanted(&self) -> bool {
+        self.states.contains(&State::Wanted)
     }
 
     /// Whether the helpers have something of this lookup to do.
@@ -210,67 +223,73 @@ pub struct Answer {
 }
 
 /// What the helper threads and the loop share.
-struct Desk {
-    papers: Mutex<Papers>,
-    bell: File,
+struct Shared {
+    work: Mutex<Work>,
+    /// Tells the threads of questions.
+    asked: Condvar,
+    /// Tells the loop of answers.
+    wake: File,
 }
 
 #[derive(Default)]
-struct Papers {
+struct Work {
     /// All that was ever asked; what was answered or taken back is gone.
     questions: Vec<Option<Question>>,
     /// Every question before this one is gone.
     next: usize,
+    /// How many questions wait for a thread.
+    waiting: usize,
     answers: Vec<Answer>,
     threads: usize,
+    /// How many threads wait for questions.
+    idle: usize,
 }
 
-impl Papers {
+impl Work {
     /// Takes the next question.
     fn next(&mut self) -> Option<Question> {
         let ahead = self.questions.get_mut(self.next..)?;
         let at = ahead.iter().position(Option::is_some)?;
         self.next += at + 1;
+        self.waiting -= 1;
         ahead[at].take()
     }
 }
 
-impl Desk {
-    fn papers(&self) -> MutexGuard<'_, Papers> {
-        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers questions until there are none.
-    fn work(&self) {
-        let mut papers = self.papers();
-        while let Some(question) = papers.next() {
-            drop(papers);
-            let answer = question.answer();
-            papers = self.papers();
-            papers.answers.push(answer);
-            // It can fail only when the counter is full, and then it rings.
-            let _ = (&self.bell).write(&1u64.to_ne_bytes());
+    /// Answers questions, for as long as the process lives.
+    fn help(&self) {
+        let mut work = self.lock();
+        loop {
+            if let Some(question) = work.next() {
+                drop(work);
+                let answer = question.answer();
+                work = self.lock();
+                work.answers.push(answer);
+                // It can fail only when the counter is full, and then it wakes.
+                let _ = (&self.wake).write(&1u64.to_ne_bytes());
+            } else {
+                work.idle += 1;
+                work = self
+                    .asked
+                    .wait(work)
+                    .unwrap_or_else(PoisonError::into_inner);
+                work.idle -= 1;
+            }
         }
-        papers.threads -= 1;
     }
 }
 
 impl Question {
     fn answer(self) -> Answer {
-        let result =
-            sys::lookup(&self.name, self.family, MAX_ADDRESSES).and_then(|mut addresses| {
-                // A mapped IPv4 address is no answer to a question for IPv6: so
-                // only an IPv4 lookup can find an IPv4 stop host.
-                addresses.retain(|address| address.ip().to_canonical() == address.ip());
-                match addresses.len() {
-                    0 => Err(LookupError::NoSuchHost),
-                    _ => Ok(addresses),
-                }
-            });
         Answer {
+            result: sys::lookup(&self.name, self.family, MAX_ADDRESSES),
             asker: self.asker,
             family: self.family,
-            result,
         }
     }
 }
@@ -280,30 +299,34 @@ impl Question {
 #[derive(Default)]
 pub struct Helpers {
     /// It is never freed: a lookup left behind may come back to it.
-    desk: Option<&'static Desk>,
+    shared: Option<&'static Shared>,
 }
 
 impl Helpers {
     fn ask(&mut self, question: Question) -> io::Result<()> {
-        let desk = match self.desk {
-            Some(desk) => desk,
-            None => Box::leak(Box::new(Desk {
-                papers: Mutex::default(),
-                bell: File::from(sys::event_counter()?),
+        let shared = match self.shared {
+            Some(shared) => shared,
+            None => Box::leak(Box::new(Shared {
+                work: Mutex::default(),
+                asked: Condvar::new(),
+                wake: File::from(sys::event_counter()?),
             })),
         };
-        self.desk = Some(desk);
-        let mut papers = desk.papers();
-        papers.questions.push(Some(question));
-        if papers.threads == MAX_THREADS {
+        self.shared = Some(shared);
+        let mut work = shared.lock();
+        work.questions.push(Some(question));
+        work.waiting += 1;
+        shared.asked.notify_one();
+        if work.waiting <= work.idle || work.threads == MAX_THREADS {
             return Ok(());
         }
-        match sys::spawn(STACK, move || desk.work()) {
-            Ok(()) => papers.threads += 1,
+        match sys::spawn(move || shared.help()) {
+            Ok(()) => work.threads += 1,
             // Those who are at work will come to it.
-            Err(_) if papers.threads > 0 => {}
+            Err(_) if work.threads > 0 => {}
             Err(error) => {
-                papers.questions.pop();
+                work.questions.pop();
+                work.waiting -= 1;
                 return Err(error);
             }
         }
@@ -312,26 +335,31 @@ impl Helpers {
 
     /// Takes back the questions of `asker` that nobody has begun to answer.
     pub fn forget(&mut self, asker: Asker) {
-        if let Some(desk) = self.desk {
-            for question in &mut desk.papers().questions {
-                question.take_if(|question| question.asker == asker);
+        if let Some(shared) = self.shared {
+            let mut work = shared.lock();
+            let Work {
+                questions, waiting, ..
+            } = &mut *work;
+            for question in questions {
+                let taken_back = question.take_if(|question| question.asker == asker);
+                *waiting -= usize::from(taken_back.is_some());
             }
         }
     }
 
     /// The descriptor that is readable when there are answers.
-    pub fn bell(&self) -> Option<RawFd> {
-        self.desk.map(|desk| desk.bell.as_raw_fd())
+    pub fn wake(&self) -> Option<RawFd> {
+        self.shared.map(|shared| shared.wake.as_raw_fd())
     }
 
     /// The answers so far.
     pub fn answers(&mut self) -> Vec<Answer> {
-        let Some(desk) = self.desk else {
+        let Some(shared) = self.shared else {
             return Vec::new();
         };
         let mut counter = [0; 8];
         // It fails when the counter is zero: nothing was to be reset.
-        let _ = (&desk.bell).read(&mut counter);
-        std::mem::take(&mut desk.papers().answers)
+        let _ = (&shared.wake).read(&mut counter);
+        std::mem::take(&mut shared.lock().answers)
     }
 }

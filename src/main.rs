@@ -14,6 +14,9 @@ mod probe;
 mod attempt;
 mod lookup;
 
+mod cache;
+mod escape;
+mod fault;
 mod greeting;
 mod server;
 mod verdict;
@@ -22,8 +25,13 @@ mod sys;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::RawFd;
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
+use cache::Cache;
+use escape::Escaped;
 use options::{Command, Options};
 use report::Report;
 
@@ -47,7 +55,8 @@ fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
         match options::parse(arguments)? {
             Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
             Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
-            Command::Check(options) => check(&options),
+            // The process ends with the check: freeing is left to it.
+            Command::Check(options) => check(&ManuallyDrop::new(options)),
         }
     });
     status.unwrap_or_else(|message| {
@@ -65,7 +74,23 @@ fn out_of_memory() -> i32 {
 }
 
 fn check(options: &Options) -> Result<i32, String> {
-    let answer = run::run(options, &Report::new(options, say))?;
+    let mut cache = None;
+    let mut trouble = None;
+    if let Some(path) = &options.cache {
+        match Cache::open(path, options.cache_ttl, options.timeout) {
+            Ok(opened) => cache = opened,
+            Err(why) => trouble = Some(why),
+        }
+    }
+    let answer = run::run(options, cache.as_ref(), &Report::new(options, say));
+    trouble = trouble.or_else(|| cache?.trouble());
+    if let (Some(path), Some(why)) = (&options.cache, trouble) {
+        let path = Escaped(path.as_bytes());
+        say(&format!(
+            "smtpdcheck: warning: cache '{path}' is not used: {why}\n"
+        ));
+    }
+    let answer = answer?;
     let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
         return Ok(NONE_UP);
     };
@@ -79,26 +104,22 @@ fn check(options: &Options) -> Result<i32, String> {
 /// substitute fails, as to a closed descriptor.
 fn occupy_closed() -> Result<(), String> {
     let mut standard = [INPUT, OUTPUT, ERROR].map(|fd| sys::interest(fd, 0));
-    let opened = sys::poll(&mut standard, Some(std::time::Duration::ZERO)).and_then(|()| {
-        for fd in standard.iter().filter(|fd| fd.revents & sys::POLLNVAL != 0) {
-            // The lowest free number is this one: it stays taken.
-            let root = sys::open_root()?;
-            debug_assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&root), fd.fd);
-            std::mem::forget(root);
-        }
-        Ok(())
-    });
-    opened.map_err(|error| format!("cannot start: {}", report::reason(&error)))
+    // Each call can fail only where there may not even be three descriptors.
+    let fail = |_| String::from("cannot start: no descriptors left");
+    sys::poll(&mut standard, Some(Duration::ZERO)).map_err(fail)?;
+    for fd in standard.iter().filter(|fd| fd.revents & sys::POLLNVAL != 0) {
+        // The lowest free number is this one: it stays taken.
+        let root = sys::open_root().map_err(fail)?;
+        debug_assert_eq!(root.as_raw_fd(), fd.fd);
+        mem::forget(root);
+    }
+    Ok(())
 }
 
 /// Writes to standard output, all of it.
 fn print(bytes: &[u8]) -> Result<(), String> {
-    write_all(OUTPUT, bytes).map_err(|error| {
-        format!(
-            "cannot write to standard output: {}",
-            report::reason(&error)
-        )
-    })
+    write_all(OUTPUT, bytes)
+        .map_err(|error| format!("cannot write to standard output: {}", fault::reason(&error)))
 }
 
 /// Writes to standard error. Whether that can be done changes nothing.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use lexopt::Arg;
 
+use crate::escape::Escaped;
 use crate::server::{Host, Misuse, Server, decimal};
 
 /// What `--help` prints.
@@ -20,6 +21,8 @@ Print the first server in the list that greets with 220 on its SMTP port.
   -4, -6                 use IPv4 addresses only, IPv6 addresses only
       --jobs N           ask at most N servers at a time, each with its own
                          timeout
+      --cache FILE       remember in FILE which servers were slow to prove down
+      --cache-ttl SECONDS  for how long they are not asked again (60)
   -v, --verbose          say on standard error how each server fared
   -h, --help             print this text and exit
   -V, --version          print the version and exit
@@ -74,6 +77,10 @@ pub struct Options {
     pub jobs: Option<u32>,
     /// Whether to report on each server.
     pub verbose: bool,
+    /// The file that remembers servers that were down.
+    pub cache: Option<OsString>,
+    /// How long they are remembered, in seconds.
+    pub cache_ttl: u32,
 }
 
 impl Options {
@@ -94,11 +101,14 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         families: [true; 2],
         jobs: None,
         verbose: false,
+        cache: None,
+        cache_ttl: 60,
     };
     let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
-            Arg::Long(name @ ("stop" | "timeout" | "port" | "jobs")) => {
+            Arg::Long("cache") => options.cache = Some(parser.value().map_err(explain)?),
+            Arg::Long(name @ ("stop" | "timeout" | "port" | "jobs" | "cache-ttl")) => {
                 let name = format!("--{name}");
                 let value = parser.value().map_err(explain)?;
                 let value = value.as_bytes();
@@ -129,7 +139,8 @@ fn set(options: &mut Options, name: &str, value: &[u8]) -> Result<(), &'static s
             .stops
             .push(stop(value).ok_or("is no host name and no address")?),
         "--timeout" => {
-            options.timeout = timeout(value).ok_or("is no number of seconds, such as 10 or 2.5")?;
+            options.timeout = timeout(value)
+                .ok_or("is no number of seconds up to 4294967295, such as 10 or 2.5")?;
         }
         "--port" => {
             let port = decimal(value).and_then(|port| u16::try_from(port).ok());
@@ -137,8 +148,12 @@ fn set(options: &mut Options, name: &str, value: &[u8]) -> Result<(), &'static s
             options.port = port.ok_or("is no port from 1 to 65535")?;
         }
         _ => {
-            let jobs = decimal(value).filter(|&jobs| jobs > 0);
-            options.jobs = Some(jobs.ok_or("is no number from 1 up")?);
+            let number = decimal(value).filter(|&number| number > 0);
+            let number = number.ok_or("is no whole number from 1 to 4294967295")?;
+            match name {
+                "--jobs" => options.jobs = Some(number),
+                _ => options.cache_ttl = number,
+            }
         }
     }
     Ok(())
@@ -146,7 +161,7 @@ fn set(options: &mut Options, name: &str, value: &[u8]) -> Result<(), &'static s
 
 /// The message for an argument with bytes that anybody may have chosen.
 fn complain(what: &str, given: &[u8], why: &str) -> String {
-    format!("{what} '{}' {why}", given.escape_ascii())
+    format!("{what} '{}' {why}", Escaped(given))
 }
 
 fn explain(error: lexopt::Error) -> String {
@@ -179,8 +194,11 @@ fn server(argument: &[u8]) -> Result<Server, String> {
             "has a bad priority: a number from 0 to 65535 comes before the first colon",
         ),
         Misuse::Brackets => {
-            let shown = argument.escape_ascii();
-            format!("server '{shown}' is an IPv6 address without brackets: write [{shown}]")
+            let shown = Escaped(argument);
+            format!(
+                "server '{shown}' is an IPv6 address without brackets: write [{shown}], \
+                 or number:[address] with a priority"
+            )
         }
     })
 }

@@ -5,11 +5,12 @@
 //! are this machine's, and what they kept from being done is done later.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use crate::attempt::Attempt;
-use crate::lookup::{Answer, Asker, Helpers, Lookup};
+use crate::attempt::{Attempt, Cause};
+use crate::cache::Memory;
+use crate::lookup::{Answer, Asker, FAMILIES, Failure, Helpers, Lookup};
 use crate::server::{Host, decimal};
 use crate::sys::{self, Family, pollfd};
 
@@ -33,6 +34,15 @@ enum State {
     Over,
 }
 
+/// What the fate of a server teaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lesson {
+    /// The server is down, and it took long to find out.
+    TookLong,
+    /// The server is up, or was quick to prove down.
+    Quick,
+}
+
 /// What is known of one server, and what is being done to know more.
 #[derive(Debug)]
 pub struct Probe {
@@ -42,6 +52,8 @@ pub struct Probe {
     pub attempts: Vec<Attempt>,
     /// Whether the server is up, when that is known.
     pub up: Option<bool>,
+    /// What the cache said of it.
+    pub memory: Memory,
     /// How long it took to know.
     pub after: Duration,
     state: State,
@@ -49,12 +61,16 @@ pub struct Probe {
     /// When it began.
     pub begun: Option<Instant>,
     deadline: Option<Instant>,
-    /// When the next attempt may be made.
-    next: Option<Instant>,
+    /// When the next attempt may be made; `None`: at any time.
+    next_attempt: Option<Instant>,
     /// How many addresses of each family have been tried.
     tried: [usize; 2],
     /// The family of the latest attempt.
     latest: Family,
+    /// Whether this machine was short of something that the probe needed.
+    short: bool,
+    /// Whether a connection without an outcome went on in the latest turn.
+    progress: bool,
 }
 
 impl Probe {
@@ -74,26 +90,41 @@ impl Probe {
             },
             attempts: Vec::new(),
             up: (!usable).then_some(false),
+            memory: Memory::None,
             after: Duration::ZERO,
             state: if usable { State::Waiting } else { State::Over },
             port,
             begun: None,
             deadline: None,
-            next: None,
+            next_attempt: None,
             tried: [0; 2],
             latest: Family::V4,
+            short: false,
+            progress: false,
         }
     }
 
-    /// Begins to find out whether the server is up.
-    pub fn begin(&mut self, families: [bool; 2], now: Instant, deadline: Option<Instant>) {
-        self.look_up(families, now, deadline);
-        self.state = State::Probing;
+    /// Takes the server for down because the cache says so.
+    pub fn recall(&mut self, memory: Memory) {
+        self.memory = memory;
+        if memory != Memory::None {
+            self.up = Some(false);
+        }
     }
 
-    /// Begins to find out the server's addresses, and no more.
-    pub fn look_up(&mut self, families: [bool; 2], now: Instant, deadline: Option<Instant>) {
-        self.state = State::Looking;
+    /// Begins to find out whether the server is up, or with `only_look_up`
+    /// just its addresses, in these families.
+    pub fn begin(
+        &mut self,
+        only_look_up: bool,
+        families: [bool; 2],
+        now: Instant,
+        deadline: Option<Instant>,
+    ) {
+        self.state = match only_look_up {
+            true => State::Looking,
+            false => State::Probing,
+        };
         self.begun = Some(now);
         self.deadline = deadline;
         self.lookup.want(families);
@@ -124,26 +155,21 @@ impl Probe {
         self.attempts.iter().filter_map(Attempt::interest)
     }
 
-    /// When to go on though nothing has happened. With `short` no attempt can
-    /// be made.
-    pub fn wakes(&self, short: bool) -> Option<Instant> {
-        let may_connect = !short && self.state == State::Probing && self.untried().is_some();
-        let next = self.next.filter(|_| may_connect);
-        match (next, self.deadline) {
-            (Some(next), Some(deadline)) => Some(next.min(deadline)),
-            (next, deadline) => next.or(deadline),
-        }
+    /// When to go on though nothing has happened.
+    pub fn wakes(&self, may_connect: bool) -> Option<Instant> {
+        let may_connect = may_connect && self.state == State::Probing && self.untried().is_some();
+        let next = self.next_attempt.filter(|_| may_connect);
+        next.into_iter().chain(self.deadline).min()
     }
 
-    /// Takes as many results of the poll as it had interests. Returns whether
-    /// a connection was closed.
+    /// Takes as many results of the poll as it had interests.
     pub fn hear<'a>(
         &mut self,
         results: &mut impl Iterator<Item = &'a pollfd>,
         now: Instant,
         keep_text: bool,
-    ) -> bool {
-        let (mut closed, mut up) = (false, false);
+    ) {
+        let mut up = false;
         for attempt in &mut self.attempts {
             if attempt.interest().is_none() {
                 continue;
@@ -151,81 +177,86 @@ impl Probe {
             if results.next().is_none_or(|result| result.revents == 0) {
                 continue;
             }
+            self.progress |= attempt.outcome.is_none();
             attempt.proceed(now, keep_text);
-            closed |= attempt.interest().is_none();
             match attempt.outcome.as_ref().map(|outcome| &outcome.result) {
                 Some(Ok(())) => up = true,
-                Some(Err(_)) => self.next = Some(now),
+                Some(Err(_)) => self.next_attempt = None,
                 None => {}
             }
         }
         if up && self.up.is_none() {
             self.settle(true, now);
         }
-        closed
     }
 
     /// Takes a lookup's answer. An error is this machine's.
     pub fn take(&mut self, answer: Answer, now: Instant) -> io::Result<()> {
         let result = self.lookup.take(answer, self.port);
+        self.short |= result.is_err();
         if self.attempts.is_empty() {
             let wait = self.lookup.addresses(Family::V6).is_empty()
                 && self.lookup.is_open(Family::V6)
                 && !self.lookup.addresses(Family::V4).is_empty();
-            self.next = Some(if wait { now + RESOLUTION_DELAY } else { now });
+            self.next_attempt = wait.then(|| now + RESOLUTION_DELAY);
         } else if self.interests().next().is_none() {
-            self.next = Some(now);
+            self.next_attempt = None;
         }
         result
     }
 
-    /// Does what can be done now: asks, connects, gives up. With `short` it
-    /// neither asks nor connects; with an error, this machine's, something is
-    /// left to do.
-    pub fn advance(
-        &mut self,
-        helpers: &mut Helpers,
-        asker: Asker,
-        now: Instant,
-        short: bool,
-    ) -> io::Result<()> {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.time_out(now);
-            return Ok(());
-        }
-        let mut done = Ok(());
-        if self.is_running() && !short {
-            done = self.lookup.ask(helpers, asker);
-        }
-        if self.state == State::Probing && !short {
-            done = self.connect(now).and(done);
-        }
-        let open = self.lookup.is_any_open();
-        match self.state {
-            State::Looking if !open => self.state = State::Over,
-            State::Probing
-                if !open && self.untried().is_none() && self.interests().next().is_none() =>
-            {
-                self.settle(false, now);
-            }
-            _ => {}
-        }
-        done
+    /// Whether there is something to look up that nobody was asked for.
+    pub fn wants_lookup(&self) -> bool {
+        self.is_running() && self.lookup.is_wanted()
     }
 
-    /// Makes the attempts that are due.
-    fn connect(&mut self, now: Instant) -> io::Result<()> {
-        while self.next.is_none_or(|next| next <= now) {
+    /// Hands what is to be looked up to the helpers. After an error, this
+    /// machine's, something is left to do.
+    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> io::Result<()> {
+        let asked = self.lookup.ask(helpers, asker);
+        self.short |= asked.is_err();
+        asked
+    }
+
+    /// Makes the attempts that are due. After an error, this machine's,
+    /// something is left to do.
+    pub fn connect(&mut self, now: Instant) -> io::Result<()> {
+        while self.state == State::Probing && self.next_attempt.is_none_or(|next| next <= now) {
             let Some((family, address)) = self.untried() else {
                 break;
             };
-            let attempt = Attempt::begin(address, now)?;
+            let begun = Attempt::begin(address, now);
+            self.short |= begun.is_err();
+            let attempt = begun?;
             self.tried[family as usize] += 1;
             self.latest = family;
-            self.next = attempt.interest().map(|_| now + ATTEMPT_DELAY);
+            self.next_attempt = attempt.interest().map(|_| now + ATTEMPT_DELAY);
             self.attempts.push(attempt);
         }
         Ok(())
+    }
+
+    /// Ends what has come to its end: by the deadline, or because there is
+    /// nothing left to try.
+    pub fn conclude(&mut self, now: Instant) {
+        // What has come before the deadline counts, even if this process was
+        // kept from looking: so it looks until nothing more has come.
+        let progress = std::mem::take(&mut self.progress);
+        let open = self.lookup.is_any_open();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            if !progress {
+                self.time_out(now);
+            }
+        } else if open {
+            // The name servers may have more addresses.
+        } else if self.state == State::Looking {
+            self.state = State::Over;
+        } else if self.state == State::Probing
+            && self.untried().is_none()
+            && self.interests().next().is_none()
+        {
+            self.settle(false, now);
+        }
     }
 
     /// The next address: the families take turns, IPv6 first (RFC 8305,
@@ -241,12 +272,32 @@ impl Probe {
         })
     }
 
-    /// Gives up without having begun: the deadline came first.
-    pub fn give_up(&mut self) {
-        self.lookup.want([true; 2]);
-        self.lookup.time_out();
-        self.up = self.up.or(Some(false));
-        self.state = State::Over;
+    /// What the cache is to learn when the server's fate is known; nothing if
+    /// the server was not asked, or if this machine is to blame.
+    pub fn lesson(&self) -> Option<Lesson> {
+        self.begun?;
+        if self.up == Some(true) {
+            return Some(Lesson::Quick);
+        }
+        let failures = FAMILIES.map(|family| self.lookup.failure(family));
+        let is_slow = |failure: &Option<Failure>| {
+            matches!(failure, Some(Failure::OutOfTime | Failure::TryAgain))
+        };
+        let mut slow = failures.iter().any(is_slow);
+        let mut unreachable = !self.attempts.is_empty();
+        for attempt in &self.attempts {
+            match attempt.outcome.as_ref()?.result {
+                Err(Cause::OutOfTime(_) | Cause::Unacknowledged) => slow = true,
+                Err(Cause::Unreachable) => continue,
+                _ => {}
+            }
+            unreachable = false;
+        }
+        match (self.short || unreachable, slow) {
+            (true, _) => None,
+            (_, true) => Some(Lesson::TookLong),
+            (_, false) => Some(Lesson::Quick),
+        }
     }
 
     fn time_out(&mut self, now: Instant) {
@@ -276,15 +327,8 @@ impl Probe {
     /// Stops connecting; what is being looked up still counts.
     pub fn stop_connecting(&mut self) {
         if self.state == State::Probing {
-            self.abandon();
             self.state = State::Looking;
         }
-    }
-
-    /// Stops everything, except hearing a server out that is up, so that
-    /// `QUIT` can be sent when its greeting has come whole.
-    pub fn abandon(&mut self) {
-        self.state = State::Over;
         for attempt in &mut self.attempts {
             if attempt
                 .outcome
@@ -295,6 +339,22 @@ impl Probe {
             }
         }
     }
+
+    /// Stops everything, except hearing a server out that is up, so that
+    /// `QUIT` can be sent when its greeting has come whole.
+    pub fn abandon(&mut self) {
+        self.stop_connecting();
+        self.state = State::Over;
+    }
+
+    /// Does not hear a server out that is up. Returns whether there was one.
+    pub fn hang_up(&mut self) -> bool {
+        let heard = self.up == Some(true) && self.interests().next().is_some();
+        if heard {
+            self.attempts.iter_mut().for_each(Attempt::hang_up);
+        }
+        heard
+    }
 }
 
 /// The socket address of a host that is given by address.
@@ -302,24 +362,12 @@ pub fn address(host: &Host, port: u16) -> Option<SocketAddr> {
     match host {
         Host::Address(ip) => Some(SocketAddr::new(*ip, port)),
         Host::LinkLocal(ip, zone) => {
-            let index = match decimal(zone.to_bytes()) {
+            let index = match decimal(zone.as_bytes()) {
                 Some(index) => index,
-                None => sys::interface(zone)?,
+                None => sys::interface(&sys::c_string(zone.as_bytes()))?,
             };
             Some(SocketAddrV6::new(*ip, port, 0, index).into())
         }
         Host::Name(_) | Host::Nowhere => None,
     }
-}
-
-/// Whether two addresses are the same but for the port. The interface counts
-/// only where both name one.
-pub fn same_host(one: &SocketAddr, other: &SocketAddr) -> bool {
-    let zone = |address: &SocketAddr| match address {
-        SocketAddr::V6(address) => address.scope_id(),
-        SocketAddr::V4(_) => 0,
-    };
-    let canonical = |ip: IpAddr| ip.to_canonical();
-    canonical(one.ip()) == canonical(other.ip())
-        && (zone(one) == zone(other) || zone(one) == 0 || zone(other) == 0)
 }

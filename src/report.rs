@@ -1,14 +1,14 @@
-//! The lines of `--verbose`: one a server, in columns. And why this machine
-//! fails, in the same words with every C library.
+//! The lines of `--verbose`: one a server, in columns.
 //!
 //! What came from the network is escaped already where it was kept.
 
 use std::fmt::{self, Display, Formatter, Write};
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::attempt::{Attempt, Cause, Outcome, Stage};
+use crate::cache::Memory;
+use crate::escape::Escaped;
 use crate::lookup::{FAMILIES, Failure};
 use crate::options::Options;
 use crate::probe::Probe;
@@ -41,7 +41,7 @@ impl Report {
     /// A report on these servers, each line of which is handed to `say`.
     pub fn new(options: &Options, say: fn(&str)) -> Self {
         let servers = options.servers.iter().filter(|_| options.verbose);
-        let widths = servers.map(|server| server.text.escape_ascii().count());
+        let widths = servers.map(|server| Escaped(&server.text).width());
         Report {
             width: widths
                 .filter(|&width| width <= MAX_WIDTH)
@@ -55,7 +55,11 @@ impl Report {
     /// A server is up or down.
     pub fn fate(&self, server: &Server, probe: &Probe, known: Known) {
         let up = known.up == Some(true);
-        let mut why = String::new();
+        let mut why = match probe.memory {
+            Memory::None => String::new(),
+            Memory::Down(age) => format!("remembered, {age} s ago"),
+            Memory::Taken(age) => format!("remembered, being asked again since {age} s"),
+        };
         let mut tell = |who: &dyn Display, what: &dyn Display| {
             let separator = if why.is_empty() { "" } else { "; " };
             // A string takes all that is written to it.
@@ -89,7 +93,7 @@ impl Report {
             }
         }
         if why.is_empty() {
-            why = self.not_tried(server, probe);
+            why.push_str(self.not_tried(server, probe));
         }
         let state = match (known.stop, up) {
             (Some(true), _) => "stop",
@@ -99,20 +103,24 @@ impl Report {
         self.line(server, state, &why);
     }
 
-    /// Nobody waited for a server.
-    pub fn unneeded(&self, server: &Server, why: &Unneeded, begun: bool) {
-        let what = if begun { "not waited for" } else { "not asked" };
-        let text = |server: &Server| server.text.escape_ascii().to_string();
-        let why = match why {
-            Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
-            Unneeded::After(stop) => format!("after the stop host {}", text(stop)),
-            Unneeded::SamePriority(stop) => {
-                format!("same priority as the stop host {}", text(stop))
-            }
-            Unneeded::Answered(Some(up)) => format!("{} is up", text(up)),
-            Unneeded::Answered(None) => "nothing depends on it".into(),
+    /// At the end: nobody waited for a server, or it was up for nothing.
+    pub fn unneeded(&self, server: &Server, why: &Unneeded, probe: &Probe) {
+        let what = match (probe.up, probe.has_begun()) {
+            (Some(true), _) => "up, but passed over",
+            (Some(false), _) => return,
+            (None, true) => "not waited for",
+            (None, false) => "not asked",
         };
-        self.line(server, "skip", &format!("{what}: {why}"));
+        let (why, whom) = match why {
+            Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
+            Unneeded::After(stop) => ("after the stop host ", Some(stop)),
+            Unneeded::SamePriority(stop) => ("same priority as the stop host ", Some(stop)),
+            Unneeded::Answered(_) if probe.up.is_some() => return,
+            Unneeded::Answered(Some(up)) => ("the answer is ", Some(up)),
+            Unneeded::Answered(None) => ("nothing depends on it", None),
+        };
+        let whom = Escaped(whom.map_or(b"", |server| &server.text));
+        self.line(server, "skip", &format!("{what}: {why}{whom}"));
     }
 
     /// How an attempt fared.
@@ -121,6 +129,9 @@ impl Report {
         let what = match &outcome.result {
             Ok(()) => format!("greeting {text}"),
             Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
+            Err(Cause::Greeting) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!("greeting beginning with {text}")
+            }
             Err(Cause::Greeting) => format!("not SMTP: \"{text}\""),
             Err(Cause::Refused) => "refused".into(),
             Err(Cause::Unreachable) => "unreachable".into(),
@@ -143,8 +154,8 @@ impl Report {
     fn failed(&self, failure: Failure, probe: &Probe) -> String {
         let what = match failure {
             Failure::NoSuchHost => "no such host",
-            Failure::NameServer => "name server failed",
-            Failure::OutOfTime if probe.begun.is_none() => return "not asked in time".into(),
+            Failure::NameServer | Failure::TryAgain => "name server failed",
+            Failure::NotAsked => return "not looked up in time".into(),
             Failure::OutOfTime => {
                 return format!("lookup: no answer within {}", Time(self.timeout));
             }
@@ -153,36 +164,21 @@ impl Report {
     }
 
     /// Why a server is down to which nothing was tried.
-    fn not_tried(&self, server: &Server, probe: &Probe) -> String {
-        match (&server.host, probe.lookup.all_addresses().next()) {
-            (Host::Nowhere, _) => "not a host name".into(),
-            (Host::LinkLocal(..), None) => "no such interface".into(),
-            (_, Some(SocketAddr::V4(_))) if probe.begun.is_none() => "no IPv6 address".into(),
-            (_, Some(SocketAddr::V6(_))) if probe.begun.is_none() => "no IPv4 address".into(),
-            _ => "not asked in time".into(),
+    fn not_tried(&self, server: &Server, probe: &Probe) -> &'static str {
+        match &server.host {
+            Host::Nowhere => "not a host name",
+            _ if probe.begun.is_some() => "not asked in time",
+            Host::Address(IpAddr::V4(_)) => "no IPv6 address",
+            Host::LinkLocal(..) if !probe.lookup.has_address() => "no such interface",
+            _ => "no IPv4 address",
         }
     }
 
     fn line(&self, server: &Server, state: &str, why: &str) {
         let width = self.width;
-        let name = server.text.escape_ascii().to_string();
+        let name = Escaped(&server.text).to_string();
         (self.say)(&format!("{name:width$}  {state:4}  {why}\n"));
     }
-}
-
-/// Why this machine failed.
-pub fn reason(error: &io::Error) -> String {
-    let words = match error.raw_os_error().unwrap_or(0) {
-        libc::EMFILE | libc::ENFILE => "no descriptors left",
-        libc::ENOMEM | libc::ENOBUFS => "no memory left",
-        libc::EAGAIN => "no threads left",
-        libc::EACCES | libc::EPERM => "not allowed",
-        libc::ENOSPC | libc::EDQUOT => "no space left",
-        libc::EPIPE => "nobody reads it",
-        libc::EBADF => "it is closed",
-        number => return format!("system error {number}"),
-    };
-    words.into()
 }
 
 /// Whether the beginning of a line is that of an SMTP reply.

@@ -9,22 +9,28 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
+use crate::cache::{Cache, Place};
+use crate::escape::Escaped;
+use crate::fault;
 use crate::lookup::{Answer, Asker, FAMILIES, Failure, Helpers, Lookup};
 use crate::options::{Options, Stop};
-use crate::probe::{self, Probe};
-use crate::report::{self, Report, Unneeded};
+use crate::probe::{self, Lesson, Probe};
+use crate::report::{Report, Unneeded};
 use crate::server::{Host, Server};
 use crate::sys::{self, pollfd};
 use crate::verdict::{Known, Need, Verdict, first_equal};
 
 /// Finds the first server that is up and counts, as its index. The error is a
 /// message about this machine, or about a `--stop` host.
-pub fn run(options: &Options, report: &Report) -> Result<Option<usize>, String> {
+pub fn run(
+    options: &Options,
+    cache: Option<&Cache>,
+    report: &Report,
+) -> Result<Option<usize>, String> {
     let mut now = Instant::now();
     // The process ends with the check: closing and freeing is left to it.
-    let mut run = ManuallyDrop::new(Run::new(options, report, now)?);
+    let mut run = ManuallyDrop::new(Run::new(options, cache, report, now)?);
     loop {
-        run.lead_on(now);
         if run.judge() {
             if run.is_answered() {
                 let answer = run.verdict.answer();
@@ -34,16 +40,22 @@ pub fn run(options: &Options, report: &Report) -> Result<Option<usize>, String> 
             run.drop_unneeded();
         }
         run.begin_more(now);
-        if !run.changed {
-            run.sleep(now)?;
-            now = Instant::now();
-            run.hear(now)?;
+        run.lead_on(now);
+        if run.changed {
+            continue;
         }
+        if run.may_retry()? {
+            continue;
+        }
+        run.sleep()?;
+        now = Instant::now();
+        run.hear(now)?;
     }
 }
 
 struct Run<'a> {
     options: &'a Options,
+    cache: Option<&'a Cache>,
     report: &'a Report,
     /// When time runs out: for all servers, or with `--jobs` for the stop
     /// hosts alone.
@@ -61,19 +73,31 @@ struct Run<'a> {
     verdict: Verdict,
     /// Whether nothing is needed of any server.
     settled: bool,
-    /// Whether something was learnt, or there is new room to learn something.
+    /// Whether something has changed since the last judgement.
     changed: bool,
     /// The probes that are under way.
     active: Vec<usize>,
     /// Every probe before this one has begun or is not needed.
-    next: usize,
-    /// Why nothing can be begun until something ends.
-    shortage: Option<String>,
+    first_idle: usize,
+    /// Why no connection can be made until something ends.
+    no_connection: Option<String>,
+    /// Why nothing can be looked up until something ends.
+    no_lookup: Option<String>,
+    /// Whether a lookup was tried again for which there had been a lack of
+    /// something that may have been freed since.
+    retried: bool,
+    /// How many connections there were the last time they were counted.
+    connections: usize,
     polls: Vec<pollfd>,
 }
 
 impl<'a> Run<'a> {
-    fn new(options: &'a Options, report: &'a Report, now: Instant) -> Result<Self, String> {
+    fn new(
+        options: &'a Options,
+        cache: Option<&'a Cache>,
+        report: &'a Report,
+        now: Instant,
+    ) -> Result<Self, String> {
         let servers = &options.servers;
         let count = servers.len();
         let mut stops = Vec::new();
@@ -92,6 +116,7 @@ impl<'a> Run<'a> {
         };
         let mut run = Run {
             options,
+            cache,
             report,
             deadline: options.deadline(now),
             helpers: Helpers::default(),
@@ -103,10 +128,21 @@ impl<'a> Run<'a> {
             settled: false,
             changed: true,
             active: Vec::new(),
-            next: 0,
-            shortage: None,
+            first_idle: 0,
+            no_connection: None,
+            no_lookup: None,
+            retried: false,
+            connections: 0,
             polls: Vec::new(),
         };
+        for p in 0..count {
+            if run.probe_of[p] != p {
+                // Of the servers of one host only the first can be the first
+                // stop host.
+                let (stop, up) = (Some(false), None);
+                run.verdict.learn(p, Known { stop, up });
+            }
+        }
         run.learn_all();
         Ok(run)
     }
@@ -152,101 +188,136 @@ impl<'a> Run<'a> {
                 Need::Nothing if probe.is_running() => {
                     probe.abandon();
                     self.helpers.forget(Asker::Probe(p));
-                    self.changed |= self.shortage.take().is_some();
                 }
                 Need::Nothing => {}
             }
         }
     }
 
+    /// Begins as many of the needed probes as may run.
+    fn begin_more(&mut self, now: Instant) {
+        let jobs = self.options.jobs;
+        let running = self.active.iter().filter(|&&p| self.probes[p].is_running());
+        let most = jobs.map_or(usize::MAX, |jobs| jobs as usize);
+        let mut room = most.saturating_sub(running.count());
+        while room > 0 && self.first_idle < self.probes.len() {
+            let p = self.first_idle;
+            let need = self.need(p);
+            if need == Need::Nothing || self.probes[p].has_begun() || self.probe_of[p] != p {
+                self.first_idle += 1;
+                continue;
+            }
+            if need == Need::Fate && self.recall(p) {
+                // It may be needed no more, or for its addresses only.
+                return;
+            }
+            let (only_look_up, families) = match need {
+                Need::Addresses => (true, self.stop_families()),
+                _ => (false, self.options.families),
+            };
+            let deadline = match jobs {
+                Some(_) => self.options.deadline(now),
+                None => self.deadline,
+            };
+            self.probes[p].begin(only_look_up, families, now, deadline);
+            self.active.push(p);
+            room -= 1;
+        }
+    }
+
+    /// Asks the cache about a server that is to be probed. Returns whether it
+    /// remembers it, as down.
+    fn recall(&mut self, p: usize) -> bool {
+        if let Some(cache) = self.cache {
+            let memory = cache.recall(self.place(cache, p));
+            self.probes[p].recall(memory);
+            self.learn(p);
+        }
+        self.probes[p].up.is_some()
+    }
+
+    fn place(&self, cache: &Cache, p: usize) -> Place {
+        let options = self.options;
+        cache.place(&options.servers[p].host, options.port, options.families)
+    }
+
     /// Lets everything that is under way go on.
     fn lead_on(&mut self, now: Instant) {
+        if self.no_connection.is_some() || self.no_lookup.is_some() {
+            self.hang_up();
+        }
+        if self.count_connections() < self.connections {
+            self.has_freed();
+        }
         for i in 0..self.stops.len() {
-            self.act(&self.options.stops[i].text, |run| {
-                run.stops[i].ask(&mut run.helpers, Asker::Stop(i))
-            });
+            while self.no_lookup.is_none() && self.stops[i].is_wanted() {
+                let asked = self.stops[i].ask(&mut self.helpers, Asker::Stop(i));
+                self.note_lookup(asked, &self.options.stops[i].text);
+            }
         }
         for at in 0..self.active.len() {
             self.advance(self.active[at], now);
         }
         self.active.retain(|&p| self.probes[p].is_active());
+        self.connections = self.count_connections();
     }
 
-    /// Begins as many of the needed probes as may run.
-    fn begin_more(&mut self, now: Instant) {
-        let jobs = self.options.jobs;
-        let late = self.deadline.is_some_and(|deadline| deadline <= now);
-        let running = self.active.iter().filter(|&&p| self.probes[p].is_running());
-        let mut room = jobs.map_or(usize::MAX, |jobs| {
-            (jobs as usize).saturating_sub(running.count())
-        });
-        while self.next < self.probes.len() {
-            let p = self.next;
-            let need = self.need(p);
-            if need == Need::Nothing || self.probes[p].has_begun() || self.probe_of[p] != p {
-                self.next += 1;
-                continue;
-            }
-            if late && jobs.is_none() {
-                self.probes[p].give_up();
-                self.learn(p);
-                continue;
-            }
-            if room == 0 || self.shortage.is_some() {
-                return;
-            }
-            let deadline = match jobs {
-                Some(_) => self.options.deadline(now),
-                None => self.deadline,
-            };
-            let stop_families = self.stop_families();
-            let probe = &mut self.probes[p];
-            match need {
-                Need::Addresses => probe.look_up(stop_families, now, deadline),
-                _ => probe.begin(self.options.families, now, deadline),
-            }
-            self.active.push(p);
-            self.advance(p, now);
-            if self.probes[p].is_running() {
-                room -= 1;
-            } else if jobs.is_some() {
-                // It may have made the next one needless.
-                return;
-            }
-        }
+    fn count_connections(&self) -> usize {
+        let count = |&p: &usize| self.probes[p].interests().count();
+        self.active.iter().map(count).sum()
     }
 
     /// Lets one probe go on.
     fn advance(&mut self, p: usize, now: Instant) {
-        let open = self.probes[p].interests().count();
-        self.act(&self.options.servers[p].text, |run| {
-            let short = run.shortage.is_some();
-            run.probes[p].advance(&mut run.helpers, Asker::Probe(p), now, short)
-        });
-        if self.probes[p].interests().count() < open {
-            self.changed |= self.shortage.take().is_some();
+        let was_running = self.probes[p].is_running();
+        let host = &self.options.servers[p].text;
+        while self.no_lookup.is_none() && self.probes[p].wants_lookup() {
+            let asked = self.probes[p].ask(&mut self.helpers, Asker::Probe(p));
+            self.note_lookup(asked, host);
+        }
+        while self.no_connection.is_none() {
+            let connected = self.probes[p].connect(now);
+            let Err(error) = connected else { break };
+            if !self.make_room(&error) {
+                self.no_connection = Some(lack(&error, host));
+            }
+        }
+        self.probes[p].conclude(now);
+        if was_running && !self.probes[p].is_running() {
+            self.helpers.forget(Asker::Probe(p));
         }
         self.learn(p);
     }
 
-    /// Does what this machine may be too short of something to do: then the
-    /// shortage is noted, unless it can be helped and the action repeated.
-    fn act(&mut self, host: &[u8], action: impl Fn(&mut Self) -> io::Result<()>) {
-        while let Err(error) = action(self) {
-            if self.fall_short(&error, host) {
-                return;
+    /// Notes what a lookup failed for, unless that could be helped.
+    fn note_lookup(&mut self, done: io::Result<()>, host: &[u8]) {
+        if let Err(error) = done {
+            if !self.make_room(&error) {
+                self.no_lookup = Some(lack(&error, host));
             }
         }
     }
 
-    /// Notes a shortage. Returns false when it could be helped.
-    fn fall_short(&mut self, error: &io::Error, host: &[u8]) -> bool {
-        if error.raw_os_error() == Some(libc::EMFILE) && sys::raise_descriptor_limit() {
-            return false;
+    /// Tries to help a lack of descriptors.
+    fn make_room(&mut self, error: &io::Error) -> bool {
+        let lacks_descriptor = error.raw_os_error() == Some(libc::EMFILE);
+        lacks_descriptor && (sys::raise_descriptor_limit() || self.hang_up())
+    }
+
+    /// Does not hear servers out that are up: a courtesy to them counts for
+    /// less than another server. Returns whether there were any.
+    fn hang_up(&mut self) -> bool {
+        let mut any = false;
+        for &p in &self.active {
+            any |= self.probes[p].hang_up();
         }
-        let reason = report::reason(error);
-        self.shortage = Some(format!("cannot check '{}': {reason}", host.escape_ascii()));
-        true
+        any
+    }
+
+    /// Something has ended, so that there may be room for something else.
+    fn has_freed(&mut self) {
+        self.changed |= self.no_connection.take().is_some() | self.no_lookup.take().is_some();
+        self.retried = false;
     }
 
     /// Whether anything is under way that will end by itself.
@@ -255,40 +326,54 @@ impl<'a> Run<'a> {
             || self.active.iter().any(|&p| self.probes[p].is_moving())
     }
 
-    /// Waits until something happens or is to be done. It is an error when
-    /// nothing will, because of a shortage.
-    fn sleep(&mut self, now: Instant) -> Result<(), String> {
-        match &self.shortage {
-            Some(reason) if !self.is_moving() => return Err(reason.clone()),
-            _ => {}
+    /// Whether something that failed for a lack is worth another try although
+    /// nothing has ended since: once, for a lookup may have lacked what others
+    /// had at that moment. When it has failed again and nothing is under way
+    /// that could end, the check fails.
+    fn may_retry(&mut self) -> Result<bool, String> {
+        if self.is_moving() {
+            return Ok(false);
         }
-        let bell = self.helpers.bell().unwrap_or(sys::NO_DESCRIPTOR);
+        match self.no_connection.take().or(self.no_lookup.take()) {
+            Some(lack) if self.retried => Err(lack),
+            Some(_) => {
+                self.retried = true;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Waits until something happens or is to be done.
+    fn sleep(&mut self) -> Result<(), String> {
+        let wake = self.helpers.wake().unwrap_or(sys::NO_DESCRIPTOR);
         let mut until = self.deadline.filter(|_| self.stops_open());
         self.polls.clear();
-        self.polls.push(sys::interest(bell, sys::POLLIN));
+        self.polls.push(sys::interest(wake, sys::POLLIN));
         for &p in &self.active {
             let probe = &self.probes[p];
             self.polls.extend(probe.interests());
-            let wake = probe.wakes(self.shortage.is_some());
-            until = until.into_iter().chain(wake).min();
+            until = until
+                .into_iter()
+                .chain(probe.wakes(self.no_connection.is_none()))
+                .min();
         }
-        let timeout = until.map(|until| until.saturating_duration_since(now));
+        if until.is_none() && !self.is_moving() {
+            return Err("cannot wait: nothing is under way".into());
+        }
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         sys::poll(&mut self.polls, timeout)
-            .map_err(|error| format!("cannot wait: {}", report::reason(&error)))
+            .map_err(|error| format!("cannot wait: {}", fault::reason(&error)))
     }
 
     /// Tells everybody what has happened.
     fn hear(&mut self, now: Instant) -> Result<(), String> {
         let mut results = self.polls.iter();
-        let rang = results.next().is_some_and(|bell| bell.revents != 0);
-        let mut closed = false;
+        let woken = results.next().is_some_and(|wake| wake.revents != 0);
         for &p in &self.active {
-            closed |= self.probes[p].hear(&mut results, now, self.options.verbose);
+            self.probes[p].hear(&mut results, now, self.options.verbose);
         }
-        if closed {
-            self.changed |= self.shortage.take().is_some();
-        }
-        if rang {
+        if woken {
             for answer in self.helpers.answers() {
                 self.take(answer, now)?;
             }
@@ -303,33 +388,41 @@ impl<'a> Run<'a> {
     /// Takes what a helper found.
     fn take(&mut self, answer: Answer, now: Instant) -> Result<(), String> {
         let options = self.options;
-        let port = options.port;
-        let asker = answer.asker;
-        let (taken, host) = match asker {
-            Asker::Stop(i) => (self.stops[i].take(answer, port), &options.stops[i].text),
-            Asker::Probe(p) => (self.probes[p].take(answer, now), &options.servers[p].text),
-        };
-        match taken {
-            Ok(()) => self.changed |= self.shortage.take().is_some(),
-            Err(error) => drop(self.fall_short(&error, host)),
-        }
-        match asker {
-            Asker::Stop(_) => self.check_stops(),
-            Asker::Probe(p) => {
-                self.learn(p);
-                Ok(())
+        let (taken, host, is_wanted) = match answer.asker {
+            Asker::Stop(i) => {
+                let taken = self.stops[i].take(answer, options.port);
+                self.check_stops()?;
+                (taken, &options.stops[i].text, true)
             }
+            Asker::Probe(p) => {
+                let is_wanted = self.probes[p].is_running();
+                let taken = self.probes[p].take(answer, now);
+                self.learn(p);
+                (taken, &options.servers[p].text, is_wanted)
+            }
+        };
+        if taken.is_ok() {
+            self.has_freed();
+        } else if is_wanted {
+            self.note_lookup(taken, host);
         }
+        Ok(())
     }
 
     /// Sees whether the stop hosts have been found, and what that says of the
     /// servers.
     fn check_stops(&mut self) -> Result<(), String> {
         for (stop, lookup) in self.options.stops.iter().zip(&self.stops) {
-            let failures = FAMILIES.map(|family| lookup.failure(family));
-            let why = if failures.contains(&Some(Failure::OutOfTime)) {
+            let failed = |failures: &[Failure]| {
+                let failure = |&family| lookup.failure(family);
+                FAMILIES
+                    .iter()
+                    .filter_map(failure)
+                    .any(|failure| failures.contains(&failure))
+            };
+            let why = if failed(&[Failure::OutOfTime, Failure::NotAsked]) {
                 "was not found in time"
-            } else if failures.contains(&Some(Failure::NameServer)) {
+            } else if failed(&[Failure::NameServer, Failure::TryAgain]) {
                 "cannot be looked up: a name server failed"
             } else if lookup.is_any_open() || lookup.has_address() {
                 continue;
@@ -362,6 +455,13 @@ impl<'a> Run<'a> {
             return;
         }
         self.changed = true;
+        if let Some(cache) = self.cache.filter(|_| new.up != old.up) {
+            match self.probes[p].lesson() {
+                Some(Lesson::TookLong) => cache.remember(self.place(cache, p)),
+                Some(Lesson::Quick) => cache.forget(self.place(cache, p)),
+                None => {}
+            }
+        }
         let mut next = Some(p);
         while let Some(i) = next {
             self.verdict.learn(i, new);
@@ -384,20 +484,21 @@ impl<'a> Run<'a> {
             return Some(true);
         }
         let lookup = &self.probes[p].lookup;
-        let mut stops = self.stops.iter().flat_map(Lookup::all_addresses);
-        if stops.any(|stop| {
-            lookup
-                .all_addresses()
-                .any(|one| probe::same_host(stop, one))
-        }) {
-            return Some(true);
-        }
         let stop_families = self.stop_families();
-        let open = FAMILIES
-            .iter()
-            .zip(stop_families)
-            .any(|(&family, may_match)| may_match && lookup.is_unknown(family));
-        (!open && !self.stops_open()).then_some(false)
+        let mut open = self.stops_open();
+        for (family, may_match) in FAMILIES.into_iter().zip(stop_families) {
+            for address in lookup.addresses(family) {
+                if self
+                    .stops
+                    .iter()
+                    .any(|stop| stop.addresses(family).contains(address))
+                {
+                    return Some(true);
+                }
+            }
+            open |= may_match && lookup.is_unknown(family);
+        }
+        (!open).then_some(false)
     }
 
     /// The families in which a server can be a stop host.
@@ -421,9 +522,7 @@ impl<'a> Run<'a> {
         let stop = self.verdict.sure_stop();
         for (i, server) in servers.iter().enumerate() {
             let known = self.verdict.known(i);
-            if known.up.is_some() {
-                continue;
-            }
+            let probe = &self.probes[self.probe_of[i]];
             let why = if known.stop == Some(true) {
                 Unneeded::Stop
             } else if i > stop {
@@ -433,8 +532,7 @@ impl<'a> Run<'a> {
             } else {
                 Unneeded::Answered(answer.map(|answer| &servers[answer]))
             };
-            self.report
-                .unneeded(server, &why, self.probes[i].has_begun());
+            self.report.unneeded(server, &why, probe);
         }
     }
 }
@@ -452,6 +550,11 @@ fn stop_lookup(stop: &Stop, options: &Options) -> Result<Lookup, String> {
     }
 }
 
+fn lack(error: &io::Error, host: &[u8]) -> String {
+    let reason = fault::reason(error);
+    format!("cannot check '{}': {reason}", Escaped(host))
+}
+
 fn stop_error(stop: &Stop, why: &str) -> String {
-    format!("--stop '{}' {why}", stop.text.escape_ascii())
+    format!("--stop '{}' {why}", Escaped(&stop.text))
 }

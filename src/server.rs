@@ -4,7 +4,6 @@
 //! an error but a server that is down; whoever prints a text that did not
 //! prove to be a host escapes it first.
 
-use std::ffi::CString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str;
 
@@ -29,12 +28,12 @@ pub struct Server {
 }
 
 /// What a text names.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Host {
     /// An address; a mapped IPv4 address is the IPv4 address.
     Address(IpAddr),
     /// A link-local IPv6 address, and the name or number of its interface.
-    LinkLocal(Ipv6Addr, CString),
+    LinkLocal(Ipv6Addr, String),
     /// A host name, in lower case and without a final dot.
     Name(String),
     /// No host at all.
@@ -76,59 +75,50 @@ impl Server {
     }
 
     fn new(priority: Option<u16>, text: &[u8]) -> Self {
-        // After a priority, and wherever it is told from one by its first
-        // byte, an IPv6 address stands in brackets.
-        let bare = priority.is_none() && text.first() != Some(&b'[');
-        let bracketed = text
-            .strip_prefix(b"[")
-            .and_then(|text| text.strip_suffix(b"]"));
-        let host = match bracketed {
-            Some(inside) => ipv6(inside),
-            None => ipv6(text).filter(|_| bare),
-        };
+        // After a priority an IPv6 address stands in brackets.
+        let bare = priority.is_some() && !text.starts_with(b"[") && text.contains(&b':');
         Server {
             priority,
             text: text.to_vec(),
-            host: host.or_else(|| ipv4_or_name(text)).unwrap_or(Host::Nowhere),
+            host: if bare {
+                Host::Nowhere
+            } else {
+                Host::parse(text)
+            },
         }
     }
 }
 
 impl Host {
-    /// Reads the value of `--stop`: an address, with or without brackets, or
-    /// a name.
+    /// Reads an address, IPv6 with or without brackets, or a name.
     pub fn parse(text: &[u8]) -> Self {
         let inside = text
             .strip_prefix(b"[")
             .and_then(|text| text.strip_suffix(b"]"));
-        match inside {
+        let host = match inside {
             Some(inside) => ipv6(inside),
             None => ipv6(text).or_else(|| ipv4_or_name(text)),
-        }
-        .unwrap_or(Host::Nowhere)
+        };
+        host.unwrap_or(Host::Nowhere)
     }
 }
 
 /// An IPv6 address without brackets.
 fn ipv6(text: &[u8]) -> Option<Host> {
-    let text = str::from_utf8(text).ok()?;
-    let (address, zone) = match text.split_once('%') {
-        Some((address, zone)) => (address, Some(zone)),
-        None => (text, None),
-    };
-    let address: Ipv6Addr = address.parse().ok()?;
-    let zone_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
-    match zone {
-        None => Some(Host::Address(IpAddr::V6(address).to_canonical())),
-        Some(zone)
-            if address.is_unicast_link_local()
-                && (1..=MAX_ZONE).contains(&zone.len())
-                && zone.as_bytes().iter().all(zone_byte) =>
-        {
-            Some(Host::LinkLocal(address, CString::new(zone).ok()?))
-        }
-        Some(_) => None,
+    if !text.contains(&b':') {
+        return None;
     }
+    let text = str::from_utf8(text).ok()?;
+    let percent = text.bytes().position(|b| b == b'%').unwrap_or(text.len());
+    let (address, zone) = text.split_at(percent);
+    let address: Ipv6Addr = address.parse().ok()?;
+    if zone.is_empty() {
+        return Some(Host::Address(IpAddr::V6(address).to_canonical()));
+    }
+    let zone = &zone[1..];
+    let zone_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let fits = (1..=MAX_ZONE).contains(&zone.len()) && zone.bytes().all(zone_byte);
+    (fits && address.is_unicast_link_local()).then(|| Host::LinkLocal(address, zone.into()))
 }
 
 /// Four plain decimal parts, or a name that no C library takes for an address.
@@ -186,7 +176,7 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let link_local = Host::LinkLocal("fe80::1".parse().expect("an address"), c"eth0".into());
+        let link_local = Host::LinkLocal("fe80::1".parse().expect("an address"), "eth0".into());
         let label = "a".repeat(63);
         let longest = format!("{label}.{label}.{label}.{}", "b".repeat(61));
         let table: &[(&str, Option<u16>, Host)] = &[

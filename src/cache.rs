@@ -1,0 +1,326 @@
+//! Servers that were found down, remembered in a file that processes share.
+//!
+//! The file has a fixed size: a header with a random key, and a table of
+//! slots. A host belongs into the one slot that a hash under the key gives it,
+//! and displaces whoever was there; strangers cannot aim at a slot, for they
+//! do not know the key. Losing entries, or the whole file, costs a few mails
+//! their wait and harms nothing.
+//!
+//! A slot is read and written in one call. Only taking over an entry that has
+//! run out must be left to one process, and takes a lock, which is not waited
+//! for. So a process can be killed at any time.
+
+use std::cell::Cell;
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use crate::fault;
+use crate::server::Host;
+use crate::sys::{self, Status};
+
+/// What a file begins with: the name, and the version of what follows.
+const MAGIC: [u8; 16] = *b"smtpdcheck 1\r\n\x1a\0";
+/// The bytes of the magic and the key.
+const HEADER: usize = 32;
+/// How many slots there are, a power of two. With twenty servers remembered
+/// at a time two of them share a slot in one case of five.
+const SLOTS: usize = 1024;
+/// The bytes of a slot: a tag and a time, four each.
+const SLOT: usize = 8;
+const SIZE: u64 = (HEADER + SLOTS * SLOT) as u64;
+/// Set in the tag of an entry that some process has taken over.
+const TAKEN: u32 = 1 << 31;
+
+/// What is remembered of a host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// Nothing, or it is for this process to find out.
+    None,
+    /// It was found down so many seconds ago.
+    Down(u32),
+    /// Its entry ran out, and so many seconds ago another process took it
+    /// over.
+    Taken(u32),
+}
+
+/// A file of remembered hosts.
+#[derive(Debug)]
+pub struct Cache {
+    file: File,
+    key: [u64; 2],
+    /// How long an entry lasts, in seconds.
+    lasts: u32,
+    /// How long one that was taken over lasts, in seconds.
+    grace: u32,
+    /// The latest failure to lock or to write, as its errno.
+    trouble: Cell<Option<i32>>,
+}
+
+/// Where a host is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    offset: u64,
+    tag: u32,
+}
+
+/// An entry of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    tag: u32,
+    /// Seconds since 1970. Zero, as in a new file, is long ago.
+    time: u32,
+}
+
+impl Cache {
+    /// Opens the file, or makes it; `None` while another process makes it.
+    /// Entries last for `lasts` seconds; whoever takes over one that has run
+    /// out knows more after `timeout`. The error says why the file is of no
+    /// use, and it is left as it was.
+    pub fn open(
+        path: &OsStr,
+        lasts: u32,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Self>, String> {
+        let path = &sys::c_string(path.as_bytes());
+        let missing = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+        let file = match open(path, false) {
+            Err(Refusal::System(error)) if missing(&error) => match make(path) {
+                Err(Refusal::System(error)) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                    return Ok(None);
+                }
+                made => made.and_then(|()| open(path, false)),
+            },
+            opened => opened,
+        };
+        let file = file.map_err(Refusal::into_words)?;
+        let mut header = [0; HEADER];
+        let length = file.read_at(&mut header, 0).unwrap_or(0);
+        let (magic, key) = header.split_at(MAGIC.len());
+        if length < HEADER || magic != MAGIC {
+            return Err(Refusal::Foreign.into_words());
+        }
+        let grace = timeout.map_or(lasts, |timeout| {
+            let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+            u32::try_from(seconds).unwrap_or(u32::MAX)
+        });
+        Ok(Some(Cache {
+            file,
+            key: [half(key, 0), half(key, 8)],
+            lasts,
+            grace,
+            trouble: Cell::new(None),
+        }))
+    }
+
+    /// Why something could not be remembered, if so.
+    pub fn trouble(&self) -> Option<String> {
+        let error = io::Error::from_raw_os_error(self.trouble.get()?);
+        Some(fault::reason(&error))
+    }
+
+    /// Where a host is remembered, as asked on this port by these families.
+    pub fn place(&self, host: &Host, port: u16, families: [bool; 2]) -> Place {
+        #[expect(deprecated, reason = "the only keyed hash that std has for good")]
+        let mut hash = std::hash::SipHasher::new_with_keys(self.key[0], self.key[1]);
+        host.hash(&mut hash);
+        let [high, low] = port.to_be_bytes();
+        let [ipv4, ipv6] = families.map(u8::from);
+        hash.write(&[high, low, ipv4, ipv6]);
+        Place::of(hash.finish())
+    }
+
+    /// What is remembered of a host. An entry that has run out is taken over
+    /// for this process, which is to find out more.
+    pub fn recall(&self, place: Place) -> Memory {
+        let now = sys::seconds();
+        let (memory, run_out) = self.judge(self.read(place), place, now);
+        let Some(late) = run_out else {
+            return memory;
+        };
+        // From here on this process and others may want the same.
+        match sys::try_lock(&self.file) {
+            Ok(()) => {
+                let (memory, run_out) = self.judge(self.read(place), place, now);
+                if run_out.is_some() {
+                    let tag = place.tag | TAKEN;
+                    self.write(place, Entry { tag, time: now });
+                }
+                sys::unlock(&self.file);
+                memory
+            }
+            // Whoever has the lock is about to take an entry over, most likely
+            // this one.
+            Err(_) if late < self.grace => Memory::Taken(0),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Memory::None,
+            Err(error) => {
+                self.trouble.set(error.raw_os_error());
+                Memory::None
+            }
+        }
+    }
+
+    /// Remembers that a host was found down now.
+    pub fn remember(&self, place: Place) {
+        let tag = place.tag;
+        self.write(
+            place,
+            Entry {
+                tag,
+                time: sys::seconds(),
+            },
+        );
+    }
+
+    /// Forgets a host.
+    pub fn forget(&self, place: Place) {
+        if self.read(place).tag & !TAKEN == place.tag {
+            self.write(place, Entry { tag: 0, time: 0 });
+        }
+    }
+
+    /// What an entry says of a host, and if it has run out, for how long.
+    fn judge(&self, entry: Entry, place: Place, now: u32) -> (Memory, Option<u32>) {
+        // An entry from the future is no entry.
+        let age = now.checked_sub(entry.time);
+        let Some(age) = age.filter(|_| entry.time > 0 && entry.tag & !TAKEN == place.tag) else {
+            return (Memory::None, None);
+        };
+        let taken = entry.tag & TAKEN != 0;
+        let lasts = if taken { self.grace } else { self.lasts };
+        match age.checked_sub(lasts) {
+            Some(late) => (Memory::None, Some(late)),
+            None if taken => (Memory::Taken(age), None),
+            None => (Memory::Down(age), None),
+        }
+    }
+
+    fn read(&self, place: Place) -> Entry {
+        let mut bytes = [0; SLOT];
+        // A slot that cannot be read is as good as empty.
+        let _ = self.file.read_at(&mut bytes, place.offset);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Entry {
+            tag: word(0),
+            time: word(4),
+        }
+    }
+
+    fn write(&self, place: Place, entry: Entry) {
+        let mut bytes = [0; SLOT];
+        bytes[..4].copy_from_slice(&entry.tag.to_le_bytes());
+        bytes[4..].copy_from_slice(&entry.time.to_le_bytes());
+        if let Err(error) = self.file.write_at(&bytes, place.offset) {
+            self.trouble.set(error.raw_os_error());
+        }
+    }
+}
+
+impl Place {
+    fn of(hash: u64) -> Self {
+        Place {
+            offset: HEADER as u64 + hash % SLOTS as u64 * SLOT as u64,
+            tag: u32::try_from(hash >> 33).unwrap_or(0),
+        }
+    }
+}
+
+/// Half of the key.
+fn half(key: &[u8], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&key[at..at + 8]);
+    u64::from_le_bytes(bytes)
+}
+
+/// Why a file is of no use.
+enum Refusal {
+    /// It is no regular file.
+    Irregular,
+    /// It belongs to somebody else.
+    Stranger,
+    /// Everyone may write to it.
+    Open,
+    /// It has another size or magic.
+    Foreign,
+    /// The system says no.
+    System(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Refusal::System(error)
+    }
+}
+
+impl Refusal {
+    fn into_words(self) -> String {
+        let words = match self {
+            Refusal::Irregular => "it is no regular file",
+            Refusal::Stranger => "it belongs to somebody else",
+            Refusal::Open => "everyone may write to it",
+            Refusal::Foreign => "it is something else",
+            Refusal::System(error) => return fault::reason(&error),
+        };
+        words.into()
+    }
+}
+
+/// Opens a file that may be trusted. With `make` it is one to be made.
+fn open(path: &CStr, make: bool) -> Result<File, Refusal> {
+    // Looked at before it is opened, for opening a device may do something.
+    match sys::status(path) {
+        Err(error) if make && error.raw_os_error() == Some(libc::ENOENT) => {}
+        found => trust(found?, make)?,
+    }
+    let file = sys::open(path, make)?;
+    trust(sys::status_of(&file)?, make)?;
+    Ok(file)
+}
+
+fn trust(status: Status, make: bool) -> Result<(), Refusal> {
+    if !status.is_regular {
+        Err(Refusal::Irregular)
+    } else if status.owner != 0 && status.owner != sys::effective_user() {
+        Err(Refusal::Stranger)
+    } else if status.is_open {
+        Err(Refusal::Open)
+    } else if status.size != SIZE && !(make && status.size == 0) {
+        Err(Refusal::Foreign)
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes the file under another name, and renames it when it is complete.
+/// Only the process that has the lock does so; a file that one left behind is
+/// made anew.
+fn make(path: &CStr) -> Result<(), Refusal> {
+    let mut other = path.to_bytes().to_vec();
+    other.extend(b".new");
+    let other = sys::c_string(&other);
+    let file = open(&other, true)?;
+    sys::try_lock(&file)?;
+    // Another process may have been quicker, and even have renamed this file.
+    let opened = sys::status_of(&file)?.inode;
+    if sys::status(&other).map_or(true, |found| found.inode != opened) {
+        return Ok(());
+    }
+    if sys::status(path).is_ok() {
+        return Ok(sys::remove(&other)?);
+    }
+    // At any time the size is zero or the final one.
+    file.set_len(SIZE)?;
+    let mut content = vec![0; HEADER + SLOT * SLOTS];
+    content[..MAGIC.len()].copy_from_slice(&MAGIC);
+    sys::random(&mut content[MAGIC.len()..HEADER])?;
+    if file.write_at(&content, 0)? < content.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC).into());
+    }
+    Ok(sys::rename(&other, path)?)
+}
