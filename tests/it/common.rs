@@ -1,0 +1,294 @@
+//! Running the program: one [`Check`] makes one [`Run`].
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Display};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+/// What a busy machine may add to a time before a test calls it too long.
+pub const SLACK: Duration = Duration::from_secs(4);
+
+/// No run lasts longer: it is killed, and its test fails.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    let path = env::var_os("SMTPDCHECK").unwrap_or_else(|| env!("CARGO_BIN_EXE_smtpdcheck").into());
+    fs::canonicalize(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// Bytes as the program shows those that anybody may have chosen: everything
+/// but printable ASCII in hexadecimal.
+pub fn escaped(bytes: &[u8]) -> String {
+    let shown = |byte: &u8| match byte {
+        b' '..=b'~' => char::from(*byte).to_string(),
+        byte => format!("\\x{byte:02x}"),
+    };
+    bytes.iter().map(shown).collect()
+}
+
+/// One run of the program, to be.
+pub struct Check {
+    wrapper: Vec<OsString>,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    stdout: Stdio,
+}
+
+impl Check {
+    pub fn new(arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
+        let check = Check {
+            wrapper: Vec::new(),
+            program: program(),
+            arguments: Vec::new(),
+            stdout: Stdio::piped(),
+        };
+        check.arguments(arguments)
+    }
+
+    /// Arguments separated by blanks.
+    pub fn words(words: &str) -> Self {
+        Self::new(words.split_whitespace())
+    }
+
+    /// Adds arguments that may have blanks, or bytes that are no text.
+    pub fn arguments(mut self, more: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
+        let more = more.into_iter();
+        self.arguments
+            .extend(more.map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds a word in front of the arguments.
+    pub fn first(mut self, argument: &str) -> Self {
+        self.arguments.insert(0, argument.into());
+        self
+    }
+
+    /// Runs the program by way of another, such as `prlimit --nofile=8`, which
+    /// finds the program and its arguments behind its own.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper.extend(wrapper.iter().map(OsString::from));
+        self
+    }
+
+    /// Runs the program by way of a shell script, in which `"$0" "$@"` is the
+    /// program with its arguments.
+    pub fn shell(self, script: &str) -> Self {
+        self.under(&["sh", "-c", script])
+    }
+
+    /// Runs another copy of the program.
+    pub fn copy(mut self, program: &str) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = stdout.into();
+        self
+    }
+
+    /// Runs the program. Whatever was asked of it, it ends by itself, with one
+    /// of its three statuses, and prints nothing that is not printable.
+    #[track_caller]
+    pub fn run(self) -> Run {
+        let words = self.wrapper.into_iter().chain([self.program.into()]);
+        let words: Vec<_> = words.chain(self.arguments).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdout(self.stdout);
+        let ended = finish(command, LIMIT);
+        let run = Run {
+            command: words,
+            status: ended.status.code(),
+            stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            started: ended.started,
+            ended: ended.ended,
+        };
+        assert!(matches!(run.status, Some(0..=2)), "{run}{}", ended.status);
+        let printable = |b: &u8| (b' '..=b'~').contains(b) || *b == b'\n';
+        let printed = [ended.stdout, ended.stderr].concat();
+        assert!(printed.iter().all(printable), "{run}not printable");
+        run
+    }
+}
+
+/// What came of a run.
+pub struct Run {
+    command: Vec<OsString>,
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    started: Instant,
+    pub ended: Instant,
+}
+
+impl Run {
+    /// The answer is `name`, or, where that is empty, that none is up; and
+    /// nothing is on standard error.
+    #[track_caller]
+    pub fn prints(&self, name: &str) -> &Self {
+        assert_eq!(self.stderr, "", "{self}");
+        self.answers(name)
+    }
+
+    /// The same, whatever is on standard error.
+    #[track_caller]
+    pub fn answers(&self, name: &str) -> &Self {
+        let (status, stdout) = match name {
+            "" => (0, String::new()),
+            name => (1, format!("{name}\n")),
+        };
+        assert_eq!(self.stdout, stdout, "{self}");
+        assert_eq!(self.status, Some(status), "{self}");
+        self
+    }
+
+    /// Status 2, nothing on standard output, and one line on standard error.
+    #[track_caller]
+    pub fn fails(&self) -> &Self {
+        let reason = self.stderr.strip_prefix("smtpdcheck: ");
+        let line = reason.and_then(|reason| reason.strip_suffix('\n'));
+        assert!(
+            line.is_some_and(|line| !line.is_empty() && !line.contains('\n')),
+            "{self}"
+        );
+        assert_eq!((self.status, &*self.stdout), (Some(2), ""), "{self}");
+        self
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.ended - self.started
+    }
+
+    /// The run took this long, and not much longer.
+    #[track_caller]
+    pub fn after(&self, least: Duration) -> &Self {
+        let elapsed = self.elapsed();
+        assert!(elapsed >= least, "{self}too soon, not after {least:?}");
+        assert!(
+            elapsed < least + SLACK,
+            "{self}too late, not after {least:?}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn at_once(&self) -> &Self {
+        self.after(Duration::ZERO)
+    }
+}
+
+impl Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n$")?;
+        for word in &self.command {
+            write!(f, " {}", escaped(word.as_encoded_bytes()))?;
+        }
+        write!(f, "\nstandard output: {:?}", self.stdout)?;
+        write!(f, "\nstandard error: {:?}", self.stderr)?;
+        write!(f, "\nstatus {:?} after {:?}\n", self.status, self.elapsed())
+    }
+}
+
+/// What came of a command.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub started: Instant,
+    pub ended: Instant,
+}
+
+/// Runs a command to its end, with nothing to read. It is killed where it lasts longer than
+/// `limit`.
+#[track_caller]
+pub fn finish(mut command: Command, limit: Duration) -> Ended {
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = read(child.stdout.take());
+    let stderr = read(child.stderr.take());
+    // The standard library cannot wait with a limit.
+    let mut status = child.try_wait().unwrap();
+    while status.is_none() && started.elapsed() < limit {
+        thread::sleep(ms(1));
+        status = child.try_wait().unwrap();
+    }
+    let ended = Instant::now();
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let Some(status) = status else {
+        let printed = [stdout, stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        panic!("{command:?}: killed after {limit:?}, having printed:\n{printed}");
+    };
+    Ended {
+        status,
+        stdout,
+        stderr,
+        started,
+        ended,
+    }
+}
+
+fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).unwrap();
+        }
+        bytes
+    })
+}
+
+/// Tests all rows of a table at the same time; a panic names the row.
+pub fn each<T: Sync>(rows: &[T], test: impl Fn(&T) + Sync) {
+    thread::scope(|scope| {
+        for (i, row) in rows.iter().enumerate() {
+            let test = &test;
+            thread::Builder::new()
+                .name(format!("row {i}"))
+                .spawn_scoped(scope, move || test(row))
+                .unwrap();
+        }
+    });
+}
+
+/// Says that a test did not run.
+pub fn cannot_run(test: &str, why: &str) {
+    say(&format!("\n*** {test} DID NOT RUN: {why} ***\n"));
+    assert!(
+        env::var_os("CI").is_none(),
+        "{test}: {why}, and CI leaves no test out"
+    );
+}
+
+/// Writes to standard error, past the harness, which keeps quiet about tests
+/// that pass.
+pub fn say(text: &str) {
+    io::stderr().write_all(text.as_bytes()).unwrap();
+}
+
+/// Whether a command is installed; where it is not, says that the test did not run.
+pub fn has(command: &str, test: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(command).is_file());
+    if !found {
+        cannot_run(test, &format!("{command} is not installed"));
+    }
+    found
+}

@@ -1,0 +1,170 @@
+//! Tests with a network of their own, and an `/etc` of their own.
+//!
+//! A test calls [`run`] with its body. That runs the same test once more in
+//! another process, in network and mount namespaces of its own, and there the
+//! body is run. Nothing has to be cleaned up: the namespaces end with it.
+//!
+//! | addresses | what becomes of a connection |
+//! | --- | --- |
+//! | 127.0.0.0/8, ::1, fe80::1%lo | this machine |
+//! | 192.0.2.128/25, 2001:db8::a:0/112 | this machine, which has them all |
+//! | 192.0.2.0/26, 198.18.0.0/15, 2001:db8::d:0/112 | swallowed without a word |
+//! | 192.0.2.64/26, 2001:db8::e:0/112 | unreachable |
+//! | all others | no route |
+//!
+//! The ones in the documentation networks have one source address, equally far
+//! from all, so that RFC 6724 leaves them in the order of the name server.
+
+use std::any::type_name;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use crate::common::{self, LIMIT, cannot_run};
+
+/// Set in a network of its own, to the user outside.
+const INSIDE: &str = "SMTPDCHECK_TEST_NAMESPACE";
+
+/// What is sent to `void` comes out at its other end, with a link-layer
+/// address that is not that one's: it is nobody's.
+const NETWORK: &str = "\
+link set lo up
+link add void type veth peer name end
+link set void arp off up
+link set end up
+address add 198.51.100.1/32 dev lo
+address add 2001:db8:1::1/128 dev lo nodad
+address add fe80::1/64 dev lo nodad
+route add 192.0.2.0/24 dev void src 198.51.100.1
+route add 198.18.0.0/15 dev void src 198.51.100.1
+route add unreachable 192.0.2.64/26
+route add local 192.0.2.128/25 dev lo src 198.51.100.1
+route add 2001:db8::/64 dev void src 2001:db8:1::1
+route add unreachable 2001:db8::e:0/112
+route add local 2001:db8::a:0/112 dev lo src 2001:db8:1::1
+";
+
+/// An empty folder of the namespace's own.
+pub const FOLDER: &str = "/etc/empty";
+
+/// Runs the body of a test in a network of its own.
+pub fn run<Body: Fn()>(body: Body) {
+    let test = test_name::<Body>();
+    if env::var_os(INSIDE).is_some() {
+        set_up();
+        return body();
+    }
+    if let Err(why) = allowed() {
+        return cannot_run(test, why);
+    }
+    let mut command = unshare();
+    command
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, user())
+        .stdout(Stdio::piped());
+    // Twice as long as a run may take: one that does not end is left to the
+    // test in there, which kills it.
+    let ended = common::finish(command, 2 * LIMIT);
+    let stdout = String::from_utf8_lossy(&ended.stdout);
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    let passed = ended.status.success() && stdout.contains("1 passed");
+    assert!(passed, "in a network of its own:\n{stdout}{stderr}");
+    // A test in there that did not run has said so.
+    common::say(&stderr);
+}
+
+/// The name of the test whose body this is, as `--exact` takes it: the body is
+/// a closure `crate::module::test::{{closure}}`.
+fn test_name<Body>() -> &'static str {
+    let closure = type_name::<Body>();
+    let test = closure.strip_suffix("::{{closure}}").unwrap();
+    test.split_once("::").unwrap().1
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount"]);
+    if user() != ROOT {
+        command.arg("--map-root-user");
+    }
+    command.arg("--");
+    command
+}
+
+const ROOT: &str = "0";
+
+/// The number of this user, outside of any namespace.
+fn user() -> &'static str {
+    static USER: OnceLock<String> = OnceLock::new();
+    USER.get_or_init(|| {
+        env::var(INSIDE).unwrap_or_else(|_| {
+            let id = Command::new("id").arg("-u").output().unwrap();
+            String::from_utf8(id.stdout).unwrap().trim().to_owned()
+        })
+    })
+}
+
+/// The words that run a command without privileges. Who is root in a namespace
+/// alone has none to give up, and no other user to become.
+pub fn unprivileged() -> &'static [&'static str] {
+    match user() {
+        ROOT => &[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ],
+        _ => &[],
+    }
+}
+
+/// Whether this machine lets its users have namespaces, or why not.
+fn allowed() -> Result<(), &'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    let why = WHY.get_or_init(|| match unshare().arg("true").output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("unshare: {error}")),
+    });
+    why.as_deref().map_or(Ok(()), Err)
+}
+
+fn set_up() {
+    // The loader of a dynamic program under test has use for this one.
+    let libraries = fs::read("/etc/ld.so.cache");
+    sh("mount -t tmpfs tmpfs /etc && mkdir /etc/empty");
+    if let Ok(libraries) = libraries {
+        fs::write("/etc/ld.so.cache", libraries).unwrap();
+    }
+    fs::write("/etc/network", NETWORK).unwrap();
+    sh("ip -batch /etc/network");
+    // Of all IPv6 addresses that are this machine's by a route only.
+    fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+    // The C library waits for an answer longer than any test.
+    resolver_timeout(60);
+    fs::write("/etc/nsswitch.conf", "hosts: files dns\n").unwrap();
+    fs::write("/etc/host.conf", "multi on\n").unwrap();
+    hosts("127.0.0.1 localhost\n");
+}
+
+/// Lets the C library wait for an answer from the name server for so many
+/// seconds. After a failure musl waits for a better answer as long.
+pub fn resolver_timeout(seconds: u32) {
+    let options = format!("options timeout:{seconds} attempts:1");
+    let text = format!("nameserver 127.0.0.1\n{options}\n");
+    fs::write("/etc/resolv.conf", text).unwrap();
+}
+
+/// Writes the hosts file.
+pub fn hosts(text: &str) {
+    fs::write("/etc/hosts", text).unwrap();
+}
+
+/// Runs a shell script, which has to succeed.
+#[track_caller]
+pub fn sh(script: &str) {
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {stderr}");
+}

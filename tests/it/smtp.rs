@@ -1,0 +1,298 @@
+//! SMTP servers that play a script, and record how each client took it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::common::{Check, LIMIT, ms};
+
+/// What a server does next. At the end of its script it takes in what the
+/// client still sends, until that hangs up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    Send(&'static [u8]),
+    /// Sends this again and again, until the client hangs up.
+    Endless(&'static [u8]),
+    /// Lets time pass, or until the client hangs up.
+    Wait(Duration),
+    /// Takes bytes in until these are the last.
+    Expect(&'static [u8]),
+    /// Ends its side of the connection.
+    Close,
+    Reset,
+}
+pub use Step::{Close, Endless, Expect, Reset, Send, Wait};
+
+/// A server that is up.
+pub const UP: &[Step] = &[Send(b"220 mx.test ESMTP\r\n")];
+/// A server that is down, and says so at once.
+pub const DOWN: &[Step] = &[Send(b"554 mx.test takes no mail\r\n")];
+/// A server that never says anything.
+pub const SILENT: &[Step] = &[];
+
+/// A server that is up, but takes its time.
+pub fn up_after(delay: Duration) -> [Step; 2] {
+    [Wait(delay), UP[0]]
+}
+
+/// A server that is down, but takes its time to say so.
+pub fn down_after(delay: Duration) -> [Step; 2] {
+    [Wait(delay), DOWN[0]]
+}
+
+/// A TCP port for the servers of one test: the program takes only one. On an
+/// address without a server connections are refused.
+pub struct Port {
+    number: u16,
+    /// Keeps the port from other tests.
+    _reserved: Option<[Socket; 2]>,
+}
+
+impl Port {
+    /// A port that nobody has on any address.
+    pub fn new() -> Self {
+        let any = Ipv4Addr::UNSPECIFIED;
+        loop {
+            let ipv4 = bind(SocketAddr::from((any, 0))).unwrap();
+            let number = ipv4.local_addr().unwrap().as_socket().unwrap().port();
+            let ipv6 = bind((Ipv6Addr::UNSPECIFIED, number).into());
+            match ipv6 {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                // Without IPv6 nobody can be in the way there.
+                Err(_) => {
+                    let _reserved = None;
+                    return Port { number, _reserved };
+                }
+                Ok(ipv6) => {
+                    let _reserved = Some([ipv4, ipv6]);
+                    return Port { number, _reserved };
+                }
+            }
+        }
+    }
+
+    /// The program's own default, for tests with a network of their own.
+    pub fn smtp() -> Self {
+        Port {
+            number: 25,
+            _reserved: None,
+        }
+    }
+
+    /// A check of servers on this port, with these arguments.
+    pub fn check(&self, words: &str) -> Check {
+        match self.number {
+            25 => Check::words(words),
+            number => Check::words(words).first(&format!("--port={number}")),
+        }
+    }
+
+    /// Starts a server, which plays its script to every client.
+    pub fn serve(&self, address: &str, script: &[Step]) -> Server {
+        let listener = self.listen(address, 1024);
+        let address = listener.local_addr().unwrap();
+        let script: Arc<[Step]> = script.into();
+        let last = Arc::new(Mutex::new(None));
+        let accepting = {
+            let last = Arc::clone(&last);
+            thread::spawn(move || accept(&listener, &script, &last))
+        };
+        Server {
+            address,
+            last,
+            accepting,
+        }
+    }
+
+    /// A server that is never going to accept a connection, though its system
+    /// does: it has room for so many that wait.
+    pub fn listen(&self, address: &str, backlog: i32) -> TcpListener {
+        let address = match address.contains(':') {
+            true => format!("[{address}]:{}", self.number),
+            false => format!("{address}:{}", self.number),
+        };
+        let socket =
+            bind(address.parse().unwrap()).unwrap_or_else(|error| panic!("{address}: {error}"));
+        socket.listen(backlog).unwrap();
+        socket.into()
+    }
+
+    /// A server whose queue of waiting connections is full: its system does
+    /// not answer any more.
+    pub fn full(&self, address: &str) -> (TcpListener, Vec<TcpStream>) {
+        let listener = self.listen(address, 0);
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(client) = TcpStream::connect_timeout(&address, ms(300)) {
+            waiting.push(client);
+        }
+        (listener, waiting)
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Lets servers share the port that [`Port`] reserves.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A server that is running.
+pub struct Server {
+    address: SocketAddr,
+    last: Arc<Mutex<Option<SocketAddr>>>,
+    accepting: JoinHandle<Vec<Connection>>,
+}
+
+impl Server {
+    /// Ends the server, and returns all its connections. Those of a program
+    /// that has ended are among them: the last to be accepted is this one's.
+    pub fn finish(self) -> Vec<Connection> {
+        let last = bind((self.address.ip(), 0).into()).unwrap();
+        let address = last.local_addr().unwrap().as_socket();
+        *self.last.lock().unwrap() = address;
+        last.connect(&self.address.into()).unwrap();
+        self.accepting.join().unwrap()
+    }
+
+    /// Ends the server, and returns how many connections it had.
+    pub fn count(self) -> usize {
+        self.finish().len()
+    }
+
+    /// Ends the server, and returns its only connection.
+    #[track_caller]
+    pub fn only(self) -> Connection {
+        let mut connections = self.finish();
+        assert_eq!(connections.len(), 1, "connections");
+        connections.remove(0)
+    }
+}
+
+fn accept(
+    listener: &TcpListener,
+    script: &Arc<[Step]>,
+    last: &Mutex<Option<SocketAddr>>,
+) -> Vec<Connection> {
+    let mut sessions = Vec::new();
+    loop {
+        let (stream, client) = listener.accept().unwrap();
+        if *last.lock().unwrap() == Some(client) {
+            break;
+        }
+        let session = Connection::new();
+        let script = Arc::clone(script);
+        sessions.push(thread::spawn(move || session.play(stream, &script)));
+    }
+    sessions.into_iter().map(|s| s.join().unwrap()).collect()
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The client closed it.
+    Closed,
+    /// The client reset it, or closed it while there was more to be read.
+    Reset,
+    /// The script reset it.
+    Script,
+    /// The client would not end it.
+    Never,
+}
+
+/// What happened on one connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// What the client sent when it was the server's turn: the script was
+    /// still being played, and expected nothing.
+    pub early: Vec<u8>,
+    /// What the client sent when it was its turn.
+    pub received: Vec<u8>,
+    pub accepted: Instant,
+    /// When the script last sent something.
+    pub sent: Instant,
+    pub ended: Instant,
+    pub end: End,
+}
+
+impl Connection {
+    fn new() -> Self {
+        let now = Instant::now();
+        Connection {
+            early: Vec::new(),
+            received: Vec::new(),
+            accepted: now,
+            sent: now,
+            ended: now,
+            end: End::Never,
+        }
+    }
+
+    fn play(mut self, mut stream: TcpStream, script: &[Step]) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        let steps = script.iter().find_map(|step| self.step(*step, &mut stream));
+        let end = steps.or_else(|| listen(&mut stream, LIMIT, &mut self.received, b""));
+        self.ended = Instant::now();
+        self.end = end.unwrap_or(End::Never);
+        self
+    }
+
+    /// Takes one step, or returns how the connection ended meanwhile.
+    fn step(&mut self, step: Step, stream: &mut TcpStream) -> Option<End> {
+        match step {
+            Send(bytes) => {
+                self.sent = Instant::now();
+                if stream.write_all(bytes).is_ok() {
+                    return None;
+                }
+                listen(stream, LIMIT, &mut self.early, b"")
+            }
+            Endless(bytes) => {
+                while stream.write_all(bytes).is_ok() {}
+                listen(stream, LIMIT, &mut self.early, b"")
+            }
+            Wait(time) => listen(stream, time, &mut self.early, b""),
+            Expect(bytes) => listen(stream, LIMIT, &mut self.received, bytes),
+            Close => {
+                // Fails where the client was faster.
+                let _ = stream.shutdown(Shutdown::Write);
+                None
+            }
+            Reset => {
+                let now = Some(Duration::ZERO);
+                SockRef::from(&*stream).set_linger(now).unwrap();
+                Some(End::Script)
+            }
+        }
+    }
+}
+
+/// Takes bytes in until `last` are the last of them, the time is over, or the
+/// client ends the connection: then returns how.
+fn listen(stream: &mut TcpStream, time: Duration, taken: &mut Vec<u8>, last: &[u8]) -> Option<End> {
+    let until = Instant::now() + time;
+    while last.is_empty() || !taken.ends_with(last) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        stream.set_read_timeout(Some(left)).unwrap();
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(0) => return Some(End::Closed),
+            Ok(_) => taken.extend(byte),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return Some(End::Reset),
+        }
+    }
+    None
+}
