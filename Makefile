@@ -4,12 +4,18 @@
 # make deps check    and runs every test
 # make install       DESTDIR, PREFIX, BINDIR, MANDIR; never builds
 # make TARGET=aarch64-unknown-linux-musl     for another machine; deps too (rustup only)
+#
+# make dist          target/smtpdcheck-VERSION.tar.gz: the last commit, with all crates it needs
 
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 ARCH := $(shell uname -m)
 TARGET = $(ARCH)-unknown-linux-musl
+BUILT = target/small/$(TARGET)/release/smtpdcheck
+VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+# Seconds. In an unpacked tarball every file has the time of the last commit.
+TIME = $(or $(SOURCE_DATE_EPOCH),$(shell [ -e .git ] && git log -1 --format=%ct || stat -c %Y Cargo.toml))
 # The most bytes the program may have. Targets without a line have no limit.
 LIMIT_x86_64-unknown-linux-musl = 98304
 
@@ -20,7 +26,7 @@ RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy mus
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean force
+.PHONY: all deps demo check install uninstall clean dist force
 
 all: target/smtpdcheck
 
@@ -48,7 +54,7 @@ endef
 # library names may be an empty archive. With rustup, musl and the linker come with the target; Debian's Rust has
 # neither, so there gcc links with the start files and libc.a of the musl package. By lld as well: with code on
 # pages of its own, GNU ld's file is a page or two larger.
-target/smtpdcheck: force
+$(BUILT): force
 	@$(rust)
 	mkdir -p target/small
 	echo '!<arch>' >target/small/libunwind.a
@@ -60,24 +66,38 @@ target/smtpdcheck: force
 	else
 	  echo "make: no musl for $(TARGET): make deps TARGET=$(TARGET)" >&2; exit 1
 	fi
+	# In an unpacked tarball cargo takes all crates from vendor/, but not the standard library's: Debian's Rust brings
+	# those, and for rustup's they are fetched, from a folder where cargo does not see the tarball's configuration.
+	crates=
+	if [ -d vendor ] && [ -d "$$sysroot/lib/rustlib/src/rust/library/vendor" ]; then
+	  rm -rf target/crates
+	  mkdir target/crates
+	  ln -s "$(CURDIR)"/vendor/* "$$sysroot"/lib/rustlib/src/rust/library/vendor/* target/crates/
+	  crates="--offline --config=source.vendored-sources.directory='$(CURDIR)/target/crates'"
+	elif [ -d vendor ]; then
+	  cd /
+	fi
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
 	  -Zlocation-detail=none -Zfmt-debug=none --remap-path-prefix=$(CURDIR)=smtpdcheck \
 	  --remap-path-prefix=$${CARGO_HOME:-$${HOME-}/.cargo}=cargo \
 	  --remap-path-prefix=$$sysroot/lib/rustlib/src/rust=rust" \
-	cargo rustc --locked --release --bin smtpdcheck --target $(TARGET) --target-dir target/small \
+	cargo rustc --manifest-path "$(CURDIR)/Cargo.toml" --target-dir "$(CURDIR)/target/small" $$crates \
+	  --locked --release --bin smtpdcheck --target $(TARGET) \
 	  -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- -Lnative=target/small $$link
-	built=target/small/$(TARGET)/release/smtpdcheck
-	size=$$(wc -c <$$built)
+	cd "$(CURDIR)"
+	size=$$(wc -c <$@)
 	limit=$(LIMIT_$(TARGET))
 	if [ "$$size" -gt "$${limit:-$$size}" ]; then
-	  echo "make: $$built has $$size bytes, over the limit of $$limit" >&2; exit 1
+	  echo "make: $@ has $$size bytes, over the limit of $$limit" >&2; exit 1
 	fi
-	cmp -s $$built $@ || install -m 755 $$built $@
-	echo "$@: $$size bytes ($(TARGET))"
+
+target/smtpdcheck: $(BUILT)
+	@cmp -s $< $@ || install -m 755 $< $@
+	echo "$@: $$(wc -c <$@) bytes ($(TARGET))"
 
 # `make -j2 deps check` installs first.
 ifneq ($(filter deps,$(MAKECMDGOALS)),)
-target/smtpdcheck: | deps
+$(BUILT): | deps
 endif
 
 # A package is never removed for another: where Debian's older rustc stands in the way, apt-get says so.
@@ -123,10 +143,13 @@ check: target/smtpdcheck
 	set -x
 	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
 
+# What make built, or else what plain cargo build --release did.
 install:
-	@[ -x target/smtpdcheck ] || { echo "make install: there is no target/smtpdcheck yet; run make first" >&2; exit 1; }
+	@program=target/smtpdcheck
+	[ -x $$program ] || program=target/release/smtpdcheck
+	[ -x $$program ] || { echo "make install: there is no target/smtpdcheck yet; run make first" >&2; exit 1; }
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
-	install -m 755 target/smtpdcheck "$(DESTDIR)$(BINDIR)/smtpdcheck"
+	install -m 755 $$program "$(DESTDIR)$(BINDIR)/smtpdcheck"
 	install -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
 
 uninstall:
@@ -134,3 +157,7 @@ uninstall:
 
 clean:
 	rm -rf target
+
+dist:
+	@$(rust)
+	package/dist $(VERSION) $(TIME)
