@@ -6,6 +6,7 @@
 # make TARGET=aarch64-unknown-linux-musl     for another machine; deps too (rustup only)
 #
 # make dist          target/smtpdcheck-VERSION.tar.gz: the last commit, with all crates it needs
+# make deb           target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
@@ -18,6 +19,11 @@ VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
 TIME = $(or $(SOURCE_DATE_EPOCH),$(shell [ -e .git ] && git log -1 --format=%ct || stat -c %Y Cargo.toml))
 # The most bytes the program may have. Targets without a line have no limit.
 LIMIT_x86_64-unknown-linux-musl = 98304
+# Debian's names for the machines.
+ARCHITECTURE_$(ARCH)-unknown-linux-musl = $(shell dpkg --print-architecture)
+ARCHITECTURE_aarch64-unknown-linux-musl = arm64
+ARCHITECTURE_armv7-unknown-linux-musleabihf = armhf
+ARCHITECTURE = $(ARCHITECTURE_$(TARGET))
 
 # Debian's names for what is needed beside Rust, and for Rust where rustup cannot give it.
 PACKAGES = gcc libc6-dev iproute2 mandoc strace util-linux
@@ -26,7 +32,7 @@ RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy mus
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist force
+.PHONY: all deps demo check install uninstall clean dist deb force
 
 all: target/smtpdcheck
 
@@ -161,3 +167,6 @@ clean:
 dist:
 	@$(rust)
 	package/dist $(VERSION) $(TIME)
+
+deb: $(BUILT)
+	@package/deb $< $(VERSION) $(TIME) $(ARCHITECTURE)
