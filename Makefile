@@ -7,6 +7,7 @@
 #
 # make dist          target/smtpdcheck-VERSION.tar.gz: the last commit, with all crates it needs
 # make deb           target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
+# make harden        checks the form of the program
 
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
@@ -32,7 +33,7 @@ RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy mus
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist deb force
+.PHONY: all deps demo check install uninstall clean dist deb harden force
 
 all: target/smtpdcheck
 
@@ -170,3 +171,6 @@ dist:
 
 deb: $(BUILT)
 	@package/deb $< $(VERSION) $(TIME) $(ARCHITECTURE)
+
+harden: $(BUILT)
+	@tests/package/harden $<
