@@ -8,6 +8,7 @@
 # make dist          target/smtpdcheck-VERSION.tar.gz: the last commit, with all crates it needs
 # make deb           target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 # make harden        checks the form of the program
+# make reproduce     builds two clones of the last commit, which must give the same bytes
 
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
@@ -33,7 +34,7 @@ RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy mus
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist deb harden force
+.PHONY: all deps demo check install uninstall clean dist deb harden reproduce force
 
 all: target/smtpdcheck
 
@@ -174,3 +175,7 @@ deb: $(BUILT)
 
 harden: $(BUILT)
 	@tests/package/harden $<
+
+reproduce:
+	@$(rust)
+	tests/package/reproduce
