@@ -9,6 +9,7 @@
 # make deb           target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 # make harden        checks the form of the program
 # make reproduce     builds two clones of the last commit, which must give the same bytes
+# make emulate       runs the tests with the program for TARGET under qemu; installs what that needs
 
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
@@ -34,7 +35,7 @@ RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy mus
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist deb harden reproduce force
+.PHONY: all deps demo check install uninstall clean dist deb harden reproduce emulate force
 
 all: target/smtpdcheck
 
@@ -62,12 +63,17 @@ endef
 # library names may be an empty archive. With rustup, musl and the linker come with the target; Debian's Rust has
 # neither, so there gcc links with the start files and libc.a of the musl package. By lld as well: with code on
 # pages of its own, GNU ld's file is a page or two larger.
+# Where rustup has no musl for another machine, `make deps` has put Debian's into target/musl.
 $(BUILT): force
 	@$(rust)
 	mkdir -p target/small
 	echo '!<arch>' >target/small/libunwind.a
 	if [ -e "$$sysroot/lib/rustlib/$(TARGET)/lib/self-contained/libc.a" ]; then
 	  link=-Clinker=rust-lld
+	elif [ -e target/musl/$(TARGET)/libc.a ]; then
+	  musl=target/musl/$(TARGET)
+	  link="-Clinker=rust-lld -Clink-self-contained=no -Lnative=$$musl"
+	  for object in crt1.o crti.o crtn.o; do link="$$link -Clink-arg=$$musl/$$object"; done
 	elif [ $(TARGET) = $(ARCH)-unknown-linux-musl ] && [ -e /usr/lib/$(ARCH)-linux-musl/libc.a ]; then
 	  musl=/usr/lib/$(ARCH)-linux-musl
 	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl -Clink-arg=-fuse-ld=lld"
@@ -108,29 +114,41 @@ ifneq ($(filter deps,$(MAKECMDGOALS)),)
 $(BUILT): | deps
 endif
 
-# A package is never removed for another: where Debian's older rustc stands in the way, apt-get says so.
+# install_packages PACKAGE...: installs those that are missing. A package is never removed for another: where
+# Debian's older rustc stands in the way, apt-get says so.
+define install_packages
+install_packages() {
+  if ! command -v apt-get >/dev/null; then
+    echo "make: no apt-get here; what is needed, by Debian's names: $$*"; return
+  fi
+  missing=
+  for package; do
+    dpkg-query -Wf '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"
+  done
+  if [ -z "$$missing" ]; then return; fi
+  echo "make: apt-get install$$missing"
+  as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
+  $$as_root apt-get update -qq
+  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-remove --no-install-recommends $$missing
+}
+endef
+
 deps:
 	@$(able)
+	$(install_packages)
 	packages="$(PACKAGES)"
-	if command -v rustup >/dev/null && rustup --quiet target add $(TARGET) &&
-	   rustup --quiet component add rust-src rustfmt clippy && able; then
+	musl() {
+	  rustup --quiet target add $(TARGET) && return
+	  [ $(TARGET) != $(ARCH)-unknown-linux-musl ] && package/musl $(ARCHITECTURE) target/musl/$(TARGET) &&
+	  echo "deps: musl for $(TARGET) from Debian (rustup cannot fetch it)"
+	}
+	if command -v rustup >/dev/null && musl && rustup --quiet component add rust-src rustfmt clippy && able; then
 	  echo "deps: Rust from rustup"
 	else
 	  echo "deps: Rust from Debian's packages (no rustup here, or it cannot fetch what is needed)"
 	  packages="$$packages $(RUST_PACKAGES)"
 	fi
-	if ! command -v apt-get >/dev/null; then
-	  echo "deps: no apt-get here; what is needed, by Debian's names: $$packages"; exit
-	fi
-	missing=
-	for package in $$packages; do
-	  dpkg-query -Wf '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed || missing="$$missing $$package"
-	done
-	if [ -z "$$missing" ]; then echo "deps: nothing is missing"; exit; fi
-	echo "deps: apt-get install$$missing"
-	as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo
-	$$as_root apt-get update -qq
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-remove --no-install-recommends $$missing
+	install_packages $$packages
 
 demo: target/smtpdcheck
 	@$(rust)
@@ -179,3 +197,15 @@ harden: $(BUILT)
 reproduce:
 	@$(rust)
 	tests/package/reproduce
+
+# Left out: the tests of this machine's limits, chroots and system calls, which are qemu's there, not the program's.
+emulate: $(BUILT)
+	@$(rust)
+	$(install_packages)
+	install_packages $(PACKAGES) qemu-user
+	architecture=$(firstword $(subst -, ,$(TARGET)))
+	case $$architecture in armv*) architecture=arm ;; esac
+	printf '#!/bin/sh\nexec qemu-%s "%s" "$$@"\n' $$architecture "$(CURDIR)/$<" >target/emulate
+	chmod +x target/emulate
+	set -x
+	SMTPDCHECK=$(CURDIR)/target/emulate cargo test --test it -- --skip machine::
