@@ -9,6 +9,7 @@
 # make deb           target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 # make harden        checks the form of the program
 # make reproduce     builds two clones of the last commit, which must give the same bytes
+# make check-package runs these four and every test of what they make; installs what that needs
 # make emulate       runs the tests with the program for TARGET under qemu; installs what that needs
 
 PREFIX = /usr/local
@@ -28,14 +29,15 @@ ARCHITECTURE_aarch64-unknown-linux-musl = arm64
 ARCHITECTURE_armv7-unknown-linux-musleabihf = armhf
 ARCHITECTURE = $(ARCHITECTURE_$(TARGET))
 
-# Debian's names for what is needed beside Rust, and for Rust where rustup cannot give it.
+# Debian's names for what is needed beside Rust, for Rust where rustup cannot give it, and by check-package.
 PACKAGES = gcc libc6-dev iproute2 mandoc strace util-linux
 RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy musl-dev lld ca-certificates
+CHECK_PACKAGES = binutils git lintian rustc-web cargo-web
 
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist deb harden reproduce emulate force
+.PHONY: all deps demo check install uninstall clean dist deb harden reproduce check-package emulate force
 
 all: target/smtpdcheck
 
@@ -196,6 +198,17 @@ harden: $(BUILT)
 
 reproduce:
 	@$(rust)
+	tests/package/reproduce
+
+# Debian's Rust builds the tarball as a distribution would; it is installed beside rustup's.
+check-package: harden deb dist
+	@$(rust)
+	$(install_packages)
+	install_packages $(PACKAGES) $(CHECK_PACKAGES)
+	set -x
+	tests/package/roots $(BUILT)
+	tests/package/deb target/smtpdcheck_$(VERSION)_$(ARCHITECTURE).deb
+	tests/package/dist target/smtpdcheck-$(VERSION).tar.gz
 	tests/package/reproduce
 
 # Left out: the tests of this machine's limits, chroots and system calls, which are qemu's there, not the program's.
