@@ -2,6 +2,7 @@
 # make deps          installs what is missing on this machine
 # make deps demo     and shows what the program does
 # make deps check    and runs every test
+# make bench         measures the program beside others, which it installs
 # make install       DESTDIR, PREFIX, BINDIR, MANDIR; never builds
 # make TARGET=aarch64-unknown-linux-musl     for another machine; deps too (rustup only)
 #
@@ -30,14 +31,16 @@ ARCHITECTURE_armv7-unknown-linux-musleabihf = armhf
 ARCHITECTURE = $(ARCHITECTURE_$(TARGET))
 
 # Debian's names for what is needed beside Rust, for Rust where rustup cannot give it, and by check-package.
-PACKAGES = gcc libc6-dev iproute2 mandoc strace util-linux
+PACKAGES = gcc libc6-dev iproute2 mandoc python3 strace util-linux valgrind
 RUST_PACKAGES = rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy musl-dev lld ca-certificates
+# What make bench measures the program beside, and what compiles its least program.
+BENCH_PACKAGES = monitoring-plugins-basic musl-tools netcat-openbsd swaks
 CHECK_PACKAGES = binutils git lintian rustc-web cargo-web
 
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check install uninstall clean dist deb harden reproduce check-package emulate force
+.PHONY: all deps demo check bench install uninstall clean dist deb harden reproduce check-package emulate force
 
 all: target/smtpdcheck
 
@@ -170,6 +173,19 @@ check: target/smtpdcheck
 	if have command -v mandoc && mandoc -Tlint src/smtpdcheck.1 | grep -v 'referenced manual not found'; then exit 1; fi
 	set -x
 	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
+
+# Of Postfix only posttls-finger is wanted: the package is unpacked, for installed it would set up a mail server.
+# What cannot be had is not measured, and the table says so.
+bench: target/smtpdcheck
+	@$(install_packages)
+	install_packages $(PACKAGES) $(BENCH_PACKAGES)
+	mkdir -p target/bench
+	if ! [ -e target/bench/postfix ] && command -v apt-get >/dev/null; then
+	  install_packages $$(apt-cache depends postfix | sed -n 's/^ *Depends: \(lib.*\)/\1/p')
+	  (cd target/bench && apt-get download -qq postfix && dpkg-deb -x postfix_*.deb postfix)
+	fi
+	musl-gcc -static -Os -s -o target/bench/floor tests/bench/floor.c
+	python3 tests/bench/bench.py
 
 # What make built, or else what plain cargo build --release did.
 install:
