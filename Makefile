@@ -24,6 +24,8 @@ VERSION := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
 TIME = $(or $(SOURCE_DATE_EPOCH),$(shell [ -e .git ] && git log -1 --format=%ct || stat -c %Y Cargo.toml))
 # The most bytes the program may have. Targets without a line have no limit.
 LIMIT_x86_64-unknown-linux-musl = 98304
+# The most instructions it may take to ask one live server by address.
+BUDGET_x86_64-unknown-linux-musl = 20000
 # Debian's names for the machines.
 ARCHITECTURE_$(ARCH)-unknown-linux-musl = $(shell dpkg --print-architecture)
 ARCHITECTURE_aarch64-unknown-linux-musl = arm64
@@ -171,6 +173,9 @@ check: target/smtpdcheck
 	if have cargo clippy --version; then (set -x; cargo clippy --quiet --all-targets -- -D warnings); fi
 	# Which other manuals this machine has is not our manual's fault.
 	if have command -v mandoc && mandoc -Tlint src/smtpdcheck.1 | grep -v 'referenced manual not found'; then exit 1; fi
+	if [ -n "$(BUDGET_$(TARGET))" ] && have valgrind --version && have python3 --version; then
+	  python3 tests/bench/bench.py instructions $(BUDGET_$(TARGET))
+	fi
 	set -x
 	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
 
