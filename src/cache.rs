@@ -32,7 +32,7 @@ const HEADER: usize = 32;
 const SLOTS: usize = 1024;
 /// The bytes of a slot: a tag and a time, four each.
 const SLOT: usize = 8;
-const SIZE: u64 = (HEADER + SLOTS * SLOT) as u64;
+const SIZE: libc::off_t = (HEADER + SLOTS * SLOT) as libc::off_t;
 /// Set in the tag of an entry that some process has taken over.
 const TAKEN: u32 = 1 << 31;
 
@@ -315,7 +315,7 @@ fn make(path: &CStr) -> Result<(), Refusal> {
         return Ok(sys::remove(&other)?);
     }
     // At any time the size is zero or the final one.
-    file.set_len(SIZE)?;
+    sys::resize(&file, SIZE)?;
     let mut content = vec![0; HEADER + SLOT * SLOTS];
     content[..MAGIC.len()].copy_from_slice(&MAGIC);
     sys::random(&mut content[MAGIC.len()..HEADER])?;

@@ -83,7 +83,7 @@ fn check(result: c_int) -> io::Result<c_int> {
 
 /// What C takes for a string; nothing, if a NUL byte is in the way.
 pub fn c_string(bytes: &[u8]) -> CString {
-    CString::new(bytes).unwrap_or_default()
+    CString::new(bytes.to_vec()).unwrap_or_default()
 }
 
 /// Stands for a descriptor that poll passes over.
@@ -212,7 +212,7 @@ pub struct Status {
     /// Whether everyone may write to it.
     pub is_open: bool,
     /// Its size, in bytes.
-    pub size: u64,
+    pub size: libc::off_t,
     /// Its number in its file system.
     pub inode: u64,
 }
@@ -241,7 +241,7 @@ impl From<libc::stat> for Status {
             is_regular: raw.st_mode & libc::S_IFMT == libc::S_IFREG,
             owner: raw.st_uid,
             is_open: raw.st_mode & libc::S_IWOTH != 0,
-            size: u64::try_from(raw.st_size).unwrap_or(0),
+            size: raw.st_size,
             inode: raw.st_ino,
         }
     }
@@ -257,6 +257,12 @@ pub fn open(path: &CStr, create: bool) -> io::Result<File> {
     let fd = check(unsafe { libc::open(path.as_ptr(), flags, mode) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// ftruncate(2): cuts a file off there, or fills it up with zeros.
+pub fn resize(file: &File, size: libc::off_t) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), size) }).map(drop)
 }
 
 /// rename(2).
