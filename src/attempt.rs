@@ -1,6 +1,6 @@
 //! One attempt: a connection to one address, its greeting, and `QUIT`.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use libc::{ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 
 use crate::escape::Escaped;
 use crate::greeting::Greeting;
-use crate::sys::{self, pollfd};
+use crate::sys::{self, Errno, pollfd};
 
 /// How much of a greeting is read at most, in bytes. RFC 5321, section
 /// 4.5.3.1.5, allows 512 a line; a server that goes on is hung up on.
@@ -78,7 +78,7 @@ pub struct Attempt {
 impl Attempt {
     /// Begins to connect. An error is this machine's, and the attempt can be
     /// made later.
-    pub fn begin(address: SocketAddr, now: Instant) -> io::Result<Self> {
+    pub fn begin(address: SocketAddr, now: Instant) -> sys::Result<Self> {
         let mut attempt = Attempt {
             address,
             connected: None,
@@ -90,7 +90,7 @@ impl Attempt {
         };
         let stream = match sys::stream_socket(&address) {
             // A machine without the family has no way there.
-            Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT) => {
+            Err(Errno(EAFNOSUPPORT)) => {
                 attempt.end(now, Err(Cause::Unreachable));
                 return Ok(attempt);
             }
@@ -98,14 +98,12 @@ impl Attempt {
         };
         match sys::connect(&stream, &address) {
             Ok(()) => attempt.connected = Some(Duration::ZERO),
-            Err(error) => match error.raw_os_error() {
-                Some(EINPROGRESS) => {}
-                Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => return Err(error),
-                _ => {
-                    attempt.end(now, Err(cause(&error)));
-                    return Ok(attempt);
-                }
-            },
+            Err(Errno(EINPROGRESS)) => {}
+            Err(error @ Errno(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => return Err(error),
+            Err(error) => {
+                attempt.end(now, Err(cause(error)));
+                return Ok(attempt);
+            }
         }
         attempt.stream = Some(stream);
         Ok(attempt)
@@ -129,29 +127,29 @@ impl Attempt {
             Some(_) => self.read(now, keep_text),
         };
         if let Err(error) = done {
-            self.end(now, Err(cause(&error)));
+            self.end(now, Err(cause(error)));
             self.hang_up();
         }
     }
 
-    fn finish_connecting(&mut self, now: Instant) -> io::Result<()> {
+    fn finish_connecting(&mut self, now: Instant) -> sys::Result<()> {
         let Some(stream) = &self.stream else {
             return Ok(());
         };
         // A connection that failed can be written to as well.
         if let Some(error) = stream.take_error()? {
-            return Err(error);
+            return Err(error.into());
         }
         self.connected = Some(now.saturating_duration_since(self.begun));
         Ok(())
     }
 
     /// Reads what has come.
-    fn read(&mut self, now: Instant, keep_text: bool) -> io::Result<()> {
+    fn read(&mut self, now: Instant, keep_text: bool) -> sys::Result<()> {
         while let Some(stream) = &mut self.stream {
             let mut buffer = [0; 512];
-            let bytes = match stream.read(&mut buffer) {
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => break,
+            let bytes = match stream.read(&mut buffer).map_err(Errno::from) {
+                Err(Errno(EAGAIN)) => break,
                 length => &buffer[..length?],
             };
             let mut text = String::new();
@@ -212,11 +210,11 @@ impl Attempt {
     }
 }
 
-fn cause(error: &io::Error) -> Cause {
-    match error.raw_os_error() {
-        Some(ECONNREFUSED) => Cause::Refused,
-        Some(ECONNRESET | EPIPE) => Cause::Reset,
-        Some(ETIMEDOUT) => Cause::Unacknowledged,
+fn cause(error: Errno) -> Cause {
+    match error.0 {
+        ECONNREFUSED => Cause::Refused,
+        ECONNRESET | EPIPE => Cause::Reset,
+        ETIMEDOUT => Cause::Unacknowledged,
         _ => Cause::Unreachable,
     }
 }

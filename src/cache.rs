@@ -6,22 +6,19 @@
 //! do not know the key. Losing entries, or the whole file, costs a few mails
 //! their wait and harms nothing.
 //!
-//! A slot is read and written in one call. Only taking over an entry that has
-//! run out must be left to one process, and takes a lock, which is not waited
-//! for. So a process can be killed at any time.
+//! A slot is read and written in one call. Only making the file, and taking
+//! over an entry that has run out, must be left to one process; these take a
+//! lock, which is not waited for. So a process can be killed at any time.
 
 use std::cell::Cell;
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::fault;
 use crate::server::Host;
-use crate::sys::{self, Status};
+use crate::sys::{self, Errno, Status};
 
 /// What a file begins with: the name, and the version of what follows.
 const MAGIC: [u8; 16] = *b"smtpdcheck 1\r\n\x1a\0";
@@ -57,8 +54,8 @@ pub struct Cache {
     lasts: u32,
     /// How long one that was taken over lasts, in seconds.
     grace: u32,
-    /// The latest failure to lock or to write, as its errno.
-    trouble: Cell<Option<i32>>,
+    /// The latest failure to lock or to write.
+    trouble: Cell<Option<Errno>>,
 }
 
 /// Where a host is remembered.
@@ -77,26 +74,26 @@ struct Entry {
 }
 
 impl Cache {
-    /// Opens the file, or makes it; `None` while another process makes it.
+    /// Opens the file, or makes it; `None` when another process is
+    /// in the way.
     /// Entries last for `lasts` seconds; whoever takes over one that has run
     /// out knows more after `timeout`. The error says why the file is of no
     /// use, and it is left as it was.
     pub fn open(
-        path: &OsStr,
+        path: &[u8],
         lasts: u32,
         timeout: Option<Duration>,
     ) -> Result<Option<Self>, String> {
-        let path = &sys::c_string(path.as_bytes());
-        let missing = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+        let path = &sys::c_string(path);
         let file = match open(path, false) {
-            Err(Refusal::System(error)) if missing(&error) => match make(path) {
-                Err(Refusal::System(error)) if error.raw_os_error() == Some(libc::EAGAIN) => {
-                    return Ok(None);
-                }
-                made => made.and_then(|()| open(path, false)),
-            },
+            Err(Refusal::System(Errno(libc::ENOENT))) => {
+                make(path).and_then(|()| open(path, false))
+            }
             opened => opened,
         };
+        if let Err(Refusal::System(Errno(libc::EAGAIN))) = file {
+            return Ok(None);
+        }
         let file = file.map_err(Refusal::into_words)?;
         let mut header = [0; HEADER];
         let length = file.read_at(&mut header, 0).unwrap_or(0);
@@ -106,7 +103,8 @@ impl Cache {
         }
         let grace = timeout.map_or(lasts, |timeout| {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
-            u32::try_from(seconds).unwrap_or(u32::MAX)
+            // One more, for ages are told by whole seconds.
+            u32::try_from(seconds + 1).unwrap_or(u32::MAX)
         });
         Ok(Some(Cache {
             file,
@@ -119,8 +117,7 @@ impl Cache {
 
     /// Why something could not be remembered, if so.
     pub fn trouble(&self) -> Option<String> {
-        let error = io::Error::from_raw_os_error(self.trouble.get()?);
-        Some(fault::reason(&error))
+        self.trouble.get().map(|error| error.to_string())
     }
 
     /// Where a host is remembered, as asked on this port by these families.
@@ -155,10 +152,10 @@ impl Cache {
             }
             // Whoever has the lock is about to take an entry over, most likely
             // this one.
-            Err(_) if late < self.grace => Memory::Taken(0),
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Memory::None,
+            Err(Errno(libc::EAGAIN)) if late < self.grace => Memory::Taken(0),
+            Err(Errno(libc::EAGAIN)) => Memory::None,
             Err(error) => {
-                self.trouble.set(error.raw_os_error());
+                self.trouble.set(Some(error));
                 Memory::None
             }
         }
@@ -217,7 +214,7 @@ impl Cache {
         bytes[..4].copy_from_slice(&entry.tag.to_le_bytes());
         bytes[4..].copy_from_slice(&entry.time.to_le_bytes());
         if let Err(error) = self.file.write_at(&bytes, place.offset) {
-            self.trouble.set(error.raw_os_error());
+            self.trouble.set(Some(error.into()));
         }
     }
 }
@@ -245,15 +242,15 @@ enum Refusal {
     /// It belongs to somebody else.
     Stranger,
     /// Everyone may write to it.
-    Open,
-    /// It has another size or magic.
+    Writable,
+    /// It has another size or magic, or another name beside.
     Foreign,
     /// The system says no.
-    System(io::Error),
+    System(Errno),
 }
 
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
+impl From<Errno> for Refusal {
+    fn from(error: Errno) -> Self {
         Refusal::System(error)
     }
 }
@@ -263,9 +260,9 @@ impl Refusal {
         let words = match self {
             Refusal::Irregular => "it is no regular file",
             Refusal::Stranger => "it belongs to somebody else",
-            Refusal::Open => "everyone may write to it",
+            Refusal::Writable => "everyone may write to it",
             Refusal::Foreign => "it is something else",
-            Refusal::System(error) => return fault::reason(&error),
+            Refusal::System(error) => return error.to_string(),
         };
         words.into()
     }
@@ -275,7 +272,7 @@ impl Refusal {
 fn open(path: &CStr, make: bool) -> Result<File, Refusal> {
     // Looked at before it is opened, for opening a device may do something.
     match sys::status(path) {
-        Err(error) if make && error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(Errno(libc::ENOENT)) if make => {}
         found => trust(found?, make)?,
     }
     let file = sys::open(path, make)?;
@@ -288,9 +285,11 @@ fn trust(status: Status, make: bool) -> Result<(), Refusal> {
         Err(Refusal::Irregular)
     } else if status.owner != 0 && status.owner != sys::effective_user() {
         Err(Refusal::Stranger)
-    } else if status.is_open {
-        Err(Refusal::Open)
-    } else if status.size != SIZE && !(make && status.size == 0) {
+    } else if status.is_writable {
+        Err(Refusal::Writable)
+    } else if status.size != SIZE && !(make && status.size == 0)
+        || make && (status.owner != sys::effective_user() || !status.has_one_name)
+    {
         Err(Refusal::Foreign)
     } else {
         Ok(())
@@ -314,13 +313,22 @@ fn make(path: &CStr) -> Result<(), Refusal> {
     if sys::status(path).is_ok() {
         return Ok(sys::remove(&other)?);
     }
+    let mut header = [0; HEADER];
+    if file.read_at(&mut header, 0).map_err(Errno::from)? > 0
+        && header != [0; HEADER]
+        && header[..MAGIC.len()] != MAGIC
+    {
+        return Err(Refusal::Foreign);
+    }
     // At any time the size is zero or the final one.
     sys::resize(&file, SIZE)?;
     let mut content = vec![0; HEADER + SLOT * SLOTS];
     content[..MAGIC.len()].copy_from_slice(&MAGIC);
     sys::random(&mut content[MAGIC.len()..HEADER])?;
-    if file.write_at(&content, 0)? < content.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENOSPC).into());
+    if file.write_at(&content, 0).map_err(Errno::from)? < content.len() {
+        return Err(Errno(libc::ENOSPC).into());
     }
+    // After a power cut the name is not there before the content.
+    file.sync_data().map_err(Errno::from)?;
     Ok(sys::rename(&other, path)?)
 }

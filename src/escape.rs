@@ -5,16 +5,6 @@ use std::fmt::{self, Display, Formatter, Write};
 /// Shows printable ASCII as it is, and any other byte as `\\x` and two digits.
 pub struct Escaped<'a>(pub &'a [u8]);
 
-impl Escaped<'_> {
-    /// How many characters it shows.
-    pub fn width(&self) -> usize {
-        self.0
-            .iter()
-            .map(|byte| if is_printable(*byte) { 1 } else { 4 })
-            .sum()
-    }
-}
-
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for &byte in self.0 {
@@ -51,7 +41,6 @@ mod tests {
         ];
         for (bytes, shown) in table {
             assert_eq!(Escaped(bytes).to_string(), *shown);
-            assert_eq!(Escaped(bytes).width(), shown.len());
         }
     }
 }

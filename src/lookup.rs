@@ -6,9 +6,9 @@
 //! seconds). A lookup cannot be stopped; one that nobody waits for any more is
 //! left behind.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ enum State {
 #[derive(Debug)]
 pub struct Lookup {
     /// The name to look up; empty where the address was given.
-    name: CString,
+    name: &'static CStr,
     states: [State; 2],
     addresses: [Vec<SocketAddr>; 2],
 }
@@ -65,7 +65,8 @@ impl Lookup {
     /// The lookup of a name, which nobody wants yet.
     pub fn of_name(name: &[u8]) -> Self {
         Lookup {
-            name: sys::c_string(name),
+            // It is never freed: a lookup left behind may come back to it.
+            name: Box::leak(sys::c_string(name).into_boxed_c_str()),
             states: [State::Unwanted; 2],
             addresses: [Vec::new(), Vec::new()],
         }
@@ -92,10 +93,10 @@ impl Lookup {
 
     /// Hands what is wanted to the helpers. An error is this machine's; what
     /// was not handed over is still wanted.
-    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> io::Result<()> {
+    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> sys::Result<()> {
         for (state, family) in self.states.iter_mut().zip(FAMILIES) {
             if *state == State::Wanted {
-                let name = self.name.clone();
+                let name = self.name;
                 helpers.ask(Question {
                     asker,
                     family,
@@ -109,7 +110,7 @@ impl Lookup {
 
     /// Takes the helpers' answer, with `port` as the port of each address. An
     /// error is this machine's: the family is wanted again.
-    pub fn take(&mut self, answer: Answer, port: u16) -> io::Result<()> {
+    pub fn take(&mut self, answer: Answer, port: u16) -> sys::Result<()> {
         let family = answer.family as usize;
         if self.states[family] != State::Asked {
             return Ok(());
@@ -184,11 +185,6 @@ impl Lookup {
         self.states.contains(&State::Wanted)
     }
 
-    /// Whether the helpers have something of this lookup to do.
-    pub fn is_asked(&self) -> bool {
-        self.states.contains(&State::Asked)
-    }
-
     /// Why a family has no addresses.
     pub fn failure(&self, family: Family) -> Option<Failure> {
         match self.states[family as usize] {
@@ -210,7 +206,7 @@ pub enum Asker {
 struct Question {
     asker: Asker,
     family: Family,
-    name: CString,
+    name: &'static CStr,
 }
 
 /// What a helper found.
@@ -239,6 +235,8 @@ struct Work {
     next: usize,
     /// How many questions wait for a thread.
     waiting: usize,
+    /// How many questions have no answer yet.
+    open: usize,
     answers: Vec<Answer>,
     threads: usize,
     /// How many threads wait for questions.
@@ -270,6 +268,7 @@ impl Shared {
                 let answer = question.answer();
                 work = self.lock();
                 work.answers.push(answer);
+                work.open -= 1;
                 // It can fail only when the counter is full, and then it wakes.
                 let _ = (&self.wake).write(&1u64.to_ne_bytes());
             } else {
@@ -287,7 +286,7 @@ impl Shared {
 impl Question {
     fn answer(self) -> Answer {
         Answer {
-            result: sys::lookup(&self.name, self.family, MAX_ADDRESSES),
+            result: sys::lookup(self.name, self.family, MAX_ADDRESSES),
             asker: self.asker,
             family: self.family,
         }
@@ -303,19 +302,24 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    fn ask(&mut self, question: Question) -> io::Result<()> {
+    fn ask(&mut self, question: Question) -> sys::Result<()> {
         let shared = match self.shared {
             Some(shared) => shared,
-            None => Box::leak(Box::new(Shared {
-                work: Mutex::default(),
-                asked: Condvar::new(),
-                wake: File::from(sys::event_counter()?),
-            })),
+            None => {
+                #[cfg(not(test))]
+                sys::catch_division_by_zero();
+                Box::leak(Box::new(Shared {
+                    work: Mutex::default(),
+                    asked: Condvar::new(),
+                    wake: File::from(sys::event_counter()?),
+                }))
+            }
         };
         self.shared = Some(shared);
         let mut work = shared.lock();
         work.questions.push(Some(question));
         work.waiting += 1;
+        work.open += 1;
         shared.asked.notify_one();
         if work.waiting <= work.idle || work.threads == MAX_THREADS {
             return Ok(());
@@ -327,6 +331,7 @@ impl Helpers {
             Err(error) => {
                 work.questions.pop();
                 work.waiting -= 1;
+                work.open -= 1;
                 return Err(error);
             }
         }
@@ -335,16 +340,33 @@ impl Helpers {
 
     /// Takes back the questions of `asker` that nobody has begun to answer.
     pub fn forget(&mut self, asker: Asker) {
-        if let Some(shared) = self.shared {
-            let mut work = shared.lock();
-            let Work {
-                questions, waiting, ..
-            } = &mut *work;
-            for question in questions {
-                let taken_back = question.take_if(|question| question.asker == asker);
-                *waiting -= usize::from(taken_back.is_some());
+        let Some(shared) = self.shared else { return };
+        let mut work = shared.lock();
+        let Work {
+            questions,
+            next,
+            waiting,
+            open,
+            ..
+        } = &mut *work;
+        for question in questions.iter_mut().skip(*next) {
+            let other = question
+                .as_ref()
+                .is_some_and(|question| question.asker != asker);
+            if other || *waiting == 0 {
+                break;
             }
+            if question.take().is_some() {
+                *waiting -= 1;
+                *open -= 1;
+            }
+            *next += 1;
         }
+    }
+
+    /// Whether any question has no answer yet.
+    pub fn are_busy(&self) -> bool {
+        self.shared.is_some_and(|shared| shared.lock().open > 0)
     }
 
     /// The descriptor that is readable when there are answers.

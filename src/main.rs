@@ -1,10 +1,10 @@
 //! smtpdcheck: parse, run, print, exit status.
 //!
-//! Each module uses only those that come after it in this list.
+//! Each module uses only those that come after it in this list, except that
+//! `sys` starts the program and ends it.
 
 #![cfg_attr(not(test), no_main)]
 
-mod options;
 mod run;
 
 mod report;
@@ -13,6 +13,7 @@ mod probe;
 
 mod attempt;
 mod lookup;
+mod options;
 
 mod cache;
 mod escape;
@@ -24,16 +25,15 @@ mod verdict;
 mod sys;
 
 use std::ffi::OsString;
-use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use cache::Cache;
 use escape::Escaped;
 use options::{Command, Options};
 use report::Report;
+use sys::Errno;
 
 const INPUT: RawFd = 0;
 const OUTPUT: RawFd = 1;
@@ -51,7 +51,7 @@ const FAULT: i32 = 2;
 #[cfg_attr(test, expect(dead_code))]
 fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
     let status = occupy_closed().and_then(|()| {
-        sys::block_broken_pipe_signal();
+        sys::block_write_signals();
         match options::parse(arguments)? {
             Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
             Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
@@ -73,6 +73,14 @@ fn out_of_memory() -> i32 {
     FAULT
 }
 
+/// What happens when `resolv.conf` lets the resolver try no time at all.
+/// Returns the exit status; allocates nothing itself.
+#[cfg_attr(test, expect(dead_code))]
+fn no_attempts() -> i32 {
+    say("smtpdcheck: cannot look names up: resolv.conf says 'attempts:0'\n");
+    FAULT
+}
+
 fn check(options: &Options) -> Result<i32, String> {
     let mut cache = None;
     let mut trouble = None;
@@ -82,12 +90,12 @@ fn check(options: &Options) -> Result<i32, String> {
             Err(why) => trouble = Some(why),
         }
     }
-    let answer = run::run(options, cache.as_ref(), &Report::new(options, say));
+    let answer = run::run(options, &mut cache, &Report::new(options, say));
     trouble = trouble.or_else(|| cache?.trouble());
     if let (Some(path), Some(why)) = (&options.cache, trouble) {
-        let path = Escaped(path.as_bytes());
+        let path = Escaped(path);
         say(&format!(
-            "smtpdcheck: warning: cache '{path}' is not used: {why}\n"
+            "smtpdcheck: warning: cache '{path}' cannot be used: {why}\n"
         ));
     }
     let answer = answer?;
@@ -118,8 +126,7 @@ fn occupy_closed() -> Result<(), String> {
 
 /// Writes to standard output, all of it.
 fn print(bytes: &[u8]) -> Result<(), String> {
-    write_all(OUTPUT, bytes)
-        .map_err(|error| format!("cannot write to standard output: {}", fault::reason(&error)))
+    write_all(OUTPUT, bytes).map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 /// Writes to standard error. Whether that can be done changes nothing.
@@ -127,17 +134,15 @@ fn say(text: &str) {
     let _ = write_all(ERROR, text.as_bytes());
 }
 
-fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+fn write_all(fd: RawFd, mut bytes: &[u8]) -> sys::Result<()> {
     while !bytes.is_empty() {
         match sys::write(fd, bytes) {
-            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Ok(0) => return Err(Errno(libc::EIO)),
             Ok(count) => bytes = &bytes[count..],
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                // Somebody has made it not wait. The line is wanted all the same.
-                Some(libc::EAGAIN) => sys::poll(&mut [sys::interest(fd, sys::POLLOUT)], None)?,
-                _ => return Err(error),
-            },
+            Err(Errno(libc::EINTR)) => {}
+            // Somebody has made it not wait. The line is wanted all the same.
+            Err(Errno(libc::EAGAIN)) => sys::poll(&mut [sys::interest(fd, sys::POLLOUT)], None)?,
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -78,7 +78,7 @@ pub struct Options {
     /// Whether to report on each server.
     pub verbose: bool,
     /// The file that remembers servers that were down.
-    pub cache: Option<OsString>,
+    pub cache: Option<Vec<u8>>,
     /// How long they are remembered, in seconds.
     pub cache_ttl: u32,
 }
@@ -107,8 +107,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
     let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
-            Arg::Long("cache") => options.cache = Some(parser.value().map_err(explain)?),
-            Arg::Long(name @ ("stop" | "timeout" | "port" | "jobs" | "cache-ttl")) => {
+            Arg::Long(name @ ("stop" | "timeout" | "port" | "jobs" | "cache" | "cache-ttl")) => {
                 let name = format!("--{name}");
                 let value = parser.value().map_err(explain)?;
                 let value = value.as_bytes();
@@ -147,6 +146,8 @@ fn set(options: &mut Options, name: &str, value: &[u8]) -> Result<(), &'static s
             let port = port.filter(|&port| port > 0);
             options.port = port.ok_or("is no port from 1 to 65535")?;
         }
+        "--cache" if value.is_empty() => return Err("names no file"),
+        "--cache" => options.cache = Some(value.to_vec()),
         _ => {
             let number = decimal(value).filter(|&number| number > 0);
             let number = number.ok_or("is no whole number from 1 to 4294967295")?;

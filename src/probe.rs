@@ -4,7 +4,6 @@
 //! happened, and lets it go on. A server's failure is a value here; errors
 //! are this machine's, and what they kept from being done is done later.
 
-use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
@@ -67,8 +66,8 @@ pub struct Probe {
     tried: [usize; 2],
     /// The family of the latest attempt.
     latest: Family,
-    /// Whether this machine was short of something that the probe needed.
-    short: bool,
+    /// Whether an attempt was due and could not be made until time was over.
+    held_back: bool,
     /// Whether a connection without an outcome went on in the latest turn.
     progress: bool,
 }
@@ -99,7 +98,7 @@ impl Probe {
             next_attempt: None,
             tried: [0; 2],
             latest: Family::V4,
-            short: false,
+            held_back: false,
             progress: false,
         }
     }
@@ -145,11 +144,6 @@ impl Probe {
         self.is_running() || self.interests().next().is_some()
     }
 
-    /// Whether something will happen although nothing more can be begun.
-    pub fn is_moving(&self) -> bool {
-        self.lookup.is_asked() && self.is_running() || self.interests().next().is_some()
-    }
-
     /// What to poll for.
     pub fn interests(&self) -> impl Iterator<Item = pollfd> + '_ {
         self.attempts.iter().filter_map(Attempt::interest)
@@ -191,9 +185,8 @@ impl Probe {
     }
 
     /// Takes a lookup's answer. An error is this machine's.
-    pub fn take(&mut self, answer: Answer, now: Instant) -> io::Result<()> {
+    pub fn take(&mut self, answer: Answer, now: Instant) -> sys::Result<()> {
         let result = self.lookup.take(answer, self.port);
-        self.short |= result.is_err();
         if self.attempts.is_empty() {
             let wait = self.lookup.addresses(Family::V6).is_empty()
                 && self.lookup.is_open(Family::V6)
@@ -212,22 +205,18 @@ impl Probe {
 
     /// Hands what is to be looked up to the helpers. After an error, this
     /// machine's, something is left to do.
-    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> io::Result<()> {
-        let asked = self.lookup.ask(helpers, asker);
-        self.short |= asked.is_err();
-        asked
+    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> sys::Result<()> {
+        self.lookup.ask(helpers, asker)
     }
 
     /// Makes the attempts that are due. After an error, this machine's,
     /// something is left to do.
-    pub fn connect(&mut self, now: Instant) -> io::Result<()> {
+    pub fn connect(&mut self, now: Instant) -> sys::Result<()> {
         while self.state == State::Probing && self.next_attempt.is_none_or(|next| next <= now) {
             let Some((family, address)) = self.untried() else {
                 break;
             };
-            let begun = Attempt::begin(address, now);
-            self.short |= begun.is_err();
-            let attempt = begun?;
+            let attempt = Attempt::begin(address, now)?;
             self.tried[family as usize] += 1;
             self.latest = family;
             self.next_attempt = attempt.interest().map(|_| now + ATTEMPT_DELAY);
@@ -279,11 +268,13 @@ impl Probe {
         if self.up == Some(true) {
             return Some(Lesson::Quick);
         }
-        let failures = FAMILIES.map(|family| self.lookup.failure(family));
-        let is_slow = |failure: &Option<Failure>| {
-            matches!(failure, Some(Failure::OutOfTime | Failure::TryAgain))
+        let failed = |failure| {
+            FAMILIES
+                .iter()
+                .any(|&f| self.lookup.failure(f) == Some(failure))
         };
-        let mut slow = failures.iter().any(is_slow);
+        let mut slow =
+            failed(Failure::OutOfTime) || failed(Failure::TryAgain) && self.attempts.is_empty();
         let mut unreachable = !self.attempts.is_empty();
         for attempt in &self.attempts {
             match attempt.outcome.as_ref()?.result {
@@ -293,15 +284,20 @@ impl Probe {
             }
             unreachable = false;
         }
-        match (self.short || unreachable, slow) {
-            (true, _) => None,
-            (_, true) => Some(Lesson::TookLong),
-            (_, false) => Some(Lesson::Quick),
+        if self.held_back || unreachable || failed(Failure::NotAsked) {
+            return None;
         }
+        Some(if slow {
+            Lesson::TookLong
+        } else {
+            Lesson::Quick
+        })
     }
 
     fn time_out(&mut self, now: Instant) {
         if self.is_running() {
+            let is_due = self.next_attempt.is_none_or(|next| next <= now);
+            self.held_back = is_due && self.untried().is_some();
             self.lookup.time_out();
             for attempt in &mut self.attempts {
                 if attempt.outcome.is_none() {

@@ -41,7 +41,7 @@ impl Report {
     /// A report on these servers, each line of which is handed to `say`.
     pub fn new(options: &Options, say: fn(&str)) -> Self {
         let servers = options.servers.iter().filter(|_| options.verbose);
-        let widths = servers.map(|server| Escaped(&server.text).width());
+        let widths = servers.map(|server| Escaped(&server.text).to_string().len());
         Report {
             width: widths
                 .filter(|&width| width <= MAX_WIDTH)
@@ -58,7 +58,7 @@ impl Report {
         let mut why = match probe.memory {
             Memory::None => String::new(),
             Memory::Down(age) => format!("remembered, {age} s ago"),
-            Memory::Taken(age) => format!("remembered, being asked again since {age} s"),
+            Memory::Taken(age) => format!("remembered, asked again {age} s ago by another process"),
         };
         let mut tell = |who: &dyn Display, what: &dyn Display| {
             let separator = if why.is_empty() { "" } else { "; " };
@@ -112,6 +112,7 @@ impl Report {
             (None, false) => "not asked",
         };
         let (why, whom) = match why {
+            Unneeded::Stop if probe.up.is_some() => return,
             Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
             Unneeded::After(stop) => ("after the stop host ", Some(stop)),
             Unneeded::SamePriority(stop) => ("same priority as the stop host ", Some(stop)),
@@ -129,7 +130,7 @@ impl Report {
         let what = match &outcome.result {
             Ok(()) => format!("greeting {text}"),
             Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
-            Err(Cause::Greeting) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Cause::Greeting) if matches!(text.len(), 1 | 2) && is_number(text.as_bytes()) => {
                 format!("greeting beginning with {text}")
             }
             Err(Cause::Greeting) => format!("not SMTP: \"{text}\""),
@@ -184,9 +185,11 @@ impl Report {
 /// Whether the beginning of a line is that of an SMTP reply.
 fn is_reply(text: &str) -> bool {
     let (code, rest) = text.as_bytes().split_at(text.len().min(3));
-    code.len() == 3
-        && code.iter().all(u8::is_ascii_digit)
-        && matches!(rest.first(), None | Some(b' ' | b'-'))
+    code.len() == 3 && is_number(code) && matches!(rest.first(), None | Some(b' ' | b'-'))
+}
+
+fn is_number(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_digit)
 }
 
 /// An address as it is written in an argument, and a colon.

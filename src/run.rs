@@ -5,26 +5,24 @@
 //! dropped accordingly; then the loop sleeps until something happens. When
 //! nothing is needed any more, the answer is known.
 
-use std::io;
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use crate::cache::{Cache, Place};
 use crate::escape::Escaped;
-use crate::fault;
 use crate::lookup::{Answer, Asker, FAMILIES, Failure, Helpers, Lookup};
 use crate::options::{Options, Stop};
 use crate::probe::{self, Lesson, Probe};
 use crate::report::{Report, Unneeded};
 use crate::server::{Host, Server};
-use crate::sys::{self, pollfd};
+use crate::sys::{self, Errno, pollfd};
 use crate::verdict::{Known, Need, Verdict, first_equal};
 
 /// Finds the first server that is up and counts, as its index. The error is a
 /// message about this machine, or about a `--stop` host.
 pub fn run(
     options: &Options,
-    cache: Option<&Cache>,
+    cache: &mut Option<Cache>,
     report: &Report,
 ) -> Result<Option<usize>, String> {
     let mut now = Instant::now();
@@ -55,7 +53,8 @@ pub fn run(
 
 struct Run<'a> {
     options: &'a Options,
-    cache: Option<&'a Cache>,
+    /// Closed when nothing else gives way to a connection.
+    cache: &'a mut Option<Cache>,
     report: &'a Report,
     /// When time runs out: for all servers, or with `--jobs` for the stop
     /// hosts alone.
@@ -83,8 +82,8 @@ struct Run<'a> {
     no_connection: Option<String>,
     /// Why nothing can be looked up until something ends.
     no_lookup: Option<String>,
-    /// Whether a lookup was tried again for which there had been a lack of
-    /// something that may have been freed since.
+    /// Whether what had failed for a lack was tried again since something
+    /// ended the last time.
     retried: bool,
     /// How many connections there were the last time they were counted.
     connections: usize,
@@ -94,7 +93,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         options: &'a Options,
-        cache: Option<&'a Cache>,
+        cache: &'a mut Option<Cache>,
         report: &'a Report,
         now: Instant,
     ) -> Result<Self, String> {
@@ -137,8 +136,6 @@ impl<'a> Run<'a> {
         };
         for p in 0..count {
             if run.probe_of[p] != p {
-                // Of the servers of one host only the first can be the first
-                // stop host.
                 let (stop, up) = (Some(false), None);
                 run.verdict.learn(p, Known { stop, up });
             }
@@ -228,7 +225,7 @@ impl<'a> Run<'a> {
     /// Asks the cache about a server that is to be probed. Returns whether it
     /// remembers it, as down.
     fn recall(&mut self, p: usize) -> bool {
-        if let Some(cache) = self.cache {
+        if let Some(cache) = &*self.cache {
             let memory = cache.recall(self.place(cache, p));
             self.probes[p].recall(memory);
             self.learn(p);
@@ -278,11 +275,15 @@ impl<'a> Run<'a> {
         while self.no_connection.is_none() {
             let connected = self.probes[p].connect(now);
             let Err(error) = connected else { break };
-            if !self.make_room(&error) {
-                self.no_connection = Some(lack(&error, host));
+            if !self.make_room(error) {
+                self.no_connection = Some(lack(error, host));
             }
         }
+        let connections = self.probes[p].interests().count();
         self.probes[p].conclude(now);
+        if self.probes[p].interests().count() < connections {
+            self.has_freed();
+        }
         if was_running && !self.probes[p].is_running() {
             self.helpers.forget(Asker::Probe(p));
         }
@@ -290,18 +291,19 @@ impl<'a> Run<'a> {
     }
 
     /// Notes what a lookup failed for, unless that could be helped.
-    fn note_lookup(&mut self, done: io::Result<()>, host: &[u8]) {
+    fn note_lookup(&mut self, done: sys::Result<()>, host: &[u8]) {
         if let Err(error) = done {
-            if !self.make_room(&error) {
-                self.no_lookup = Some(lack(&error, host));
+            if !self.make_room(error) {
+                self.no_lookup = Some(lack(error, host));
             }
         }
     }
 
     /// Tries to help a lack of descriptors.
-    fn make_room(&mut self, error: &io::Error) -> bool {
-        let lacks_descriptor = error.raw_os_error() == Some(libc::EMFILE);
-        lacks_descriptor && (sys::raise_descriptor_limit() || self.hang_up())
+    fn make_room(&mut self, error: Errno) -> bool {
+        let lacks_descriptor = error == Errno(libc::EMFILE);
+        lacks_descriptor
+            && (sys::raise_descriptor_limit() || self.hang_up() || self.cache.take().is_some())
     }
 
     /// Does not hear servers out that are up: a courtesy to them counts for
@@ -320,10 +322,11 @@ impl<'a> Run<'a> {
         self.retried = false;
     }
 
-    /// Whether anything is under way that will end by itself.
+    /// Whether anything is under way that will end by itself: a connection, or
+    /// a lookup, be it one that nobody waits for any more.
     fn is_moving(&self) -> bool {
-        self.stops.iter().any(Lookup::is_asked)
-            || self.active.iter().any(|&p| self.probes[p].is_moving())
+        let connects = |&p: &usize| self.probes[p].interests().next().is_some();
+        self.helpers.are_busy() || self.active.iter().any(connects)
     }
 
     /// Whether something that failed for a lack is worth another try although
@@ -334,7 +337,8 @@ impl<'a> Run<'a> {
         if self.is_moving() {
             return Ok(false);
         }
-        match self.no_connection.take().or(self.no_lookup.take()) {
+        let no_lookup = self.no_lookup.take();
+        match self.no_connection.take().or(no_lookup) {
             Some(lack) if self.retried => Err(lack),
             Some(_) => {
                 self.retried = true;
@@ -362,8 +366,7 @@ impl<'a> Run<'a> {
             return Err("cannot wait: nothing is under way".into());
         }
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        sys::poll(&mut self.polls, timeout)
-            .map_err(|error| format!("cannot wait: {}", fault::reason(&error)))
+        sys::poll(&mut self.polls, timeout).map_err(|error| format!("cannot wait: {error}"))
     }
 
     /// Tells everybody what has happened.
@@ -455,7 +458,7 @@ impl<'a> Run<'a> {
             return;
         }
         self.changed = true;
-        if let Some(cache) = self.cache.filter(|_| new.up != old.up) {
+        if let (Some(cache), true) = (&*self.cache, new.up != old.up) {
             match self.probes[p].lesson() {
                 Some(Lesson::TookLong) => cache.remember(self.place(cache, p)),
                 Some(Lesson::Quick) => cache.forget(self.place(cache, p)),
@@ -464,7 +467,10 @@ impl<'a> Run<'a> {
         }
         let mut next = Some(p);
         while let Some(i) = next {
-            self.verdict.learn(i, new);
+            // Of the servers of one host only the first can be the first stop
+            // host.
+            let stop = if i == p { new.stop } else { Some(false) };
+            self.verdict.learn(i, Known { stop, ..new });
             if new.up != old.up && self.options.verbose {
                 self.report
                     .fate(&self.options.servers[i], &self.probes[p], new);
@@ -550,9 +556,8 @@ fn stop_lookup(stop: &Stop, options: &Options) -> Result<Lookup, String> {
     }
 }
 
-fn lack(error: &io::Error, host: &[u8]) -> String {
-    let reason = fault::reason(error);
-    format!("cannot check '{}': {reason}", Escaped(host))
+fn lack(error: Errno, host: &[u8]) -> String {
+    format!("cannot check '{}': {error}", Escaped(host))
 }
 
 fn stop_error(stop: &Stop, why: &str) -> String {

@@ -48,6 +48,17 @@ mod process {
         unsafe { libc::_exit(status) }
     }
 
+    /// Lets the process end in words of its own where musl's resolver divides
+    /// by zero: by the number of attempts that `resolv.conf` allows.
+    pub fn catch_division_by_zero() {
+        extern "C" fn end(_: c_int) {
+            exit(crate::no_attempts());
+        }
+        let handler = end as extern "C" fn(c_int);
+        // SAFETY: all that the handler calls can be called at any time.
+        unsafe { libc::signal(libc::SIGFPE, handler as libc::sighandler_t) };
+    }
+
     /// Memory is taken, and given back when the process ends: a check takes a
     /// few kilobytes a server and is over in seconds. A program that refers to
     /// `free` nowhere gets musl's simplest allocator, which is 7 KiB smaller
@@ -73,10 +84,33 @@ mod process {
     }
 }
 
+#[cfg(not(test))]
+pub use process::catch_division_by_zero;
+
+/// Why a call failed. Unlike the standard library's error it owns nothing, so
+/// that no code is needed to drop it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub c_int);
+
+/// What a call gives.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+impl Errno {
+    fn latest() -> Self {
+        io::Error::last_os_error().into()
+    }
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Self {
+        Errno(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
 /// Turns the C library's -1 into its errno.
-fn check(result: c_int) -> io::Result<c_int> {
+fn check(result: c_int) -> Result<c_int> {
     match result {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => Err(Errno::latest()),
         other => Ok(other),
     }
 }
@@ -100,7 +134,7 @@ pub fn interest(fd: RawFd, events: i16) -> pollfd {
 
 /// poll(2), for at most `timeout` rounded up to milliseconds, or for ever.
 /// A signal ends it early, as if nothing had happened.
-pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<()> {
+pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<()> {
     let timeout = timeout.map_or(-1, |timeout| {
         let rest = timeout.subsec_nanos().div_ceil(1_000_000);
         let milliseconds = timeout
@@ -113,7 +147,7 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<()> {
     // SAFETY: the pointer and the count describe `fds`.
     let result = unsafe { libc::poll(fds.as_mut_ptr(), count, timeout) };
     match check(result) {
-        Err(error) if error.raw_os_error() == Some(libc::EINTR) => {
+        Err(Errno(libc::EINTR)) => {
             fds.iter_mut().for_each(|fd| fd.revents = 0);
             Ok(())
         }
@@ -123,36 +157,37 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<()> {
 
 /// open(2) of the root folder for no more than its name: the descriptor can
 /// be neither read nor written, and opening it needs no permission.
-pub fn open_root() -> io::Result<OwnedFd> {
+pub fn open_root() -> Result<OwnedFd> {
     // SAFETY: the path is a C string.
     let fd = check(unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes a write to a closed pipe fail instead of ending the process: the
-/// signal that it sends is blocked.
-pub fn block_broken_pipe_signal() {
+/// Makes a write fail, instead of ending the process, that nobody reads or
+/// that makes a file too large: the signals that it sends are blocked.
+pub fn block_write_signals() {
     let mut signals = mem::MaybeUninit::uninit();
     let signals = signals.as_mut_ptr();
     // SAFETY: the set is initialised before it is used. None of the calls can
-    // fail for a signal that exists.
+    // fail for signals that exist.
     unsafe {
         libc::sigemptyset(signals);
         libc::sigaddset(signals, libc::SIGPIPE);
+        libc::sigaddset(signals, libc::SIGXFSZ);
         libc::sigprocmask(libc::SIG_BLOCK, signals, ptr::null_mut());
     }
 }
 
 /// write(2), once.
-pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+pub fn write(fd: RawFd, bytes: &[u8]) -> Result<usize> {
     // SAFETY: the pointer and the length describe `bytes`.
     let result = unsafe { libc::write(fd, bytes.as_ptr().cast::<c_void>(), bytes.len()) };
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    usize::try_from(result).map_err(|_| Errno::latest())
 }
 
 /// eventfd(2): a counter that wakes a poll.
-pub fn event_counter() -> io::Result<OwnedFd> {
+pub fn event_counter() -> Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     // SAFETY: the descriptor is new and nobody else's.
@@ -182,7 +217,7 @@ pub fn raise_descriptor_limit() -> bool {
 ///
 /// The standard library's threads carry a name, a handle and a guard against
 /// stack overflow, which nobody needs here and which cost 20 KiB.
-pub fn spawn<F: FnOnce() + Send + 'static>(work: F) -> io::Result<()> {
+pub fn spawn<F: FnOnce() + Send + 'static>(work: F) -> Result<()> {
     extern "C" fn run<F: FnOnce()>(work: *mut c_void) -> *mut c_void {
         // SAFETY: it is the box that was given to this thread, and only to it.
         let work = unsafe { Box::from_raw(work.cast::<F>()) };
@@ -199,7 +234,7 @@ pub fn spawn<F: FnOnce() + Send + 'static>(work: F) -> io::Result<()> {
     }
     // SAFETY: no thread has taken the box.
     drop(unsafe { Box::from_raw(work.cast::<F>()) });
-    Err(io::Error::from_raw_os_error(code))
+    Err(Errno(code))
 }
 
 /// What there is to know of a file without reading it.
@@ -210,7 +245,9 @@ pub struct Status {
     /// The user it belongs to.
     pub owner: u32,
     /// Whether everyone may write to it.
-    pub is_open: bool,
+    pub is_writable: bool,
+    /// Whether no other name is linked to it.
+    pub has_one_name: bool,
     /// Its size, in bytes.
     pub size: libc::off_t,
     /// Its number in its file system.
@@ -218,7 +255,7 @@ pub struct Status {
 }
 
 /// lstat(2): what stands at a path; of a link, the link.
-pub fn status(path: &CStr) -> io::Result<Status> {
+pub fn status(path: &CStr) -> Result<Status> {
     let mut raw = mem::MaybeUninit::uninit();
     // SAFETY: `path` is a C string, and `raw` has room for the answer.
     check(unsafe { libc::lstat(path.as_ptr(), raw.as_mut_ptr()) })?;
@@ -227,7 +264,7 @@ pub fn status(path: &CStr) -> io::Result<Status> {
 }
 
 /// fstat(2): what has been opened.
-pub fn status_of(file: &File) -> io::Result<Status> {
+pub fn status_of(file: &File) -> Result<Status> {
     let mut raw = mem::MaybeUninit::uninit();
     // SAFETY: `raw` has room for the answer.
     check(unsafe { libc::fstat(file.as_raw_fd(), raw.as_mut_ptr()) })?;
@@ -240,17 +277,19 @@ impl From<libc::stat> for Status {
         Status {
             is_regular: raw.st_mode & libc::S_IFMT == libc::S_IFREG,
             owner: raw.st_uid,
-            is_open: raw.st_mode & libc::S_IWOTH != 0,
+            is_writable: raw.st_mode & libc::S_IWOTH != 0,
+            has_one_name: raw.st_nlink == 1,
             size: raw.st_size,
             inode: raw.st_ino,
         }
     }
 }
 
-/// open(2) for reading and writing, not through a link. With `create` a new
+/// open(2) for reading and writing, not through a link, and without waiting
+/// for whoever has a lease: `EAGAIN`. With `create` a new
 /// file is made, which only its owner may read and write.
-pub fn open(path: &CStr, create: bool) -> io::Result<File> {
-    let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+pub fn open(path: &CStr, create: bool) -> Result<File> {
+    let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let flags = if create { flags | libc::O_CREAT } else { flags };
     let mode: libc::mode_t = 0o600;
     // SAFETY: `path` is a C string.
@@ -260,19 +299,19 @@ pub fn open(path: &CStr, create: bool) -> io::Result<File> {
 }
 
 /// ftruncate(2): cuts a file off there, or fills it up with zeros.
-pub fn resize(file: &File, size: libc::off_t) -> io::Result<()> {
+pub fn resize(file: &File, size: libc::off_t) -> Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::ftruncate(file.as_raw_fd(), size) }).map(drop)
 }
 
 /// rename(2).
-pub fn rename(from: &CStr, to: &CStr) -> io::Result<()> {
+pub fn rename(from: &CStr, to: &CStr) -> Result<()> {
     // SAFETY: both are C strings.
     check(unsafe { libc::rename(from.as_ptr(), to.as_ptr()) }).map(drop)
 }
 
 /// unlink(2).
-pub fn remove(path: &CStr) -> io::Result<()> {
+pub fn remove(path: &CStr) -> Result<()> {
     // SAFETY: `path` is a C string.
     check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
@@ -284,7 +323,7 @@ pub fn seconds() -> u32 {
 }
 
 /// flock(2), exclusively; `EAGAIN` when another process has the lock.
-pub fn try_lock(file: &File) -> io::Result<()> {
+pub fn try_lock(file: &File) -> Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
@@ -295,11 +334,12 @@ pub fn unlock(file: &File) {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
 }
 
-/// getrandom(2): fills `bytes`, of which there are at most 256.
-pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+/// getrandom(2): fills `bytes`, of which there are at most 256; `EAGAIN` when
+/// the machine has just started and knows nothing random yet.
+pub fn random(bytes: &mut [u8]) -> Result<()> {
     // SAFETY: the pointer and the length describe `bytes`.
-    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } {
-        -1 => Err(io::Error::last_os_error()),
+    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) } {
+        -1 => Err(Errno::latest()),
         _ => Ok(()),
     }
 }
@@ -320,7 +360,7 @@ pub fn interface(name: &CStr) -> Option<u32> {
 }
 
 /// A socket for TCP to addresses of this one's family.
-pub fn stream_socket(address: &SocketAddr) -> io::Result<TcpStream> {
+pub fn stream_socket(address: &SocketAddr) -> Result<TcpStream> {
     let family = match address {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
@@ -333,7 +373,7 @@ pub fn stream_socket(address: &SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// connect(2). `EINPROGRESS` is an error like any other here.
-pub fn connect(stream: &TcpStream, address: &SocketAddr) -> io::Result<()> {
+pub fn connect(stream: &TcpStream, address: &SocketAddr) -> Result<()> {
     let fd = stream.as_raw_fd();
     let result = match address {
         SocketAddr::V4(address) => {
@@ -382,12 +422,16 @@ pub enum LookupError {
     /// The name servers do not know.
     NameServer,
     /// This machine failed.
-    Machine(io::Error),
+    Machine(Errno),
 }
 
 /// getaddrinfo(3): the addresses of `name` in one family, at most `limit`, in
 /// the order of preference, with the port 0.
-pub fn lookup(name: &CStr, family: Family, limit: usize) -> Result<Vec<SocketAddr>, LookupError> {
+pub fn lookup(
+    name: &CStr,
+    family: Family,
+    limit: usize,
+) -> std::result::Result<Vec<SocketAddr>, LookupError> {
     // SAFETY: all zeros, null pointers among them, are valid hints.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
     hints.ai_socktype = libc::SOCK_STREAM;
@@ -403,12 +447,10 @@ pub fn lookup(name: &CStr, family: Family, limit: usize) -> Result<Vec<SocketAdd
         0 => {}
         // musl says EAI_BADFLAGS when it cannot read its configuration.
         libc::EAI_SYSTEM | libc::EAI_BADFLAGS => {
-            return Err(LookupError::Machine(io::Error::last_os_error()));
+            return Err(LookupError::Machine(Errno::latest()));
         }
         libc::EAI_MEMORY => {
-            return Err(LookupError::Machine(io::Error::from_raw_os_error(
-                libc::ENOMEM,
-            )));
+            return Err(LookupError::Machine(Errno(libc::ENOMEM)));
         }
         libc::EAI_AGAIN => return Err(LookupError::TryAgain),
         libc::EAI_FAIL => return Err(LookupError::NameServer),

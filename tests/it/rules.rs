@@ -365,6 +365,7 @@ fn stop_names_compare_by_name_and_by_address() {
             ("--stop me.test.", "me.test", ""),
             ("--stop me.test", "me.test.", ""),
             ("--stop Me.Test.", "mE.tEST", ""),
+            ("--stop one.test --stop me.test", "me.test", ""),
             ("--stop me.test", "one.test", "127.0.0.2"),
             // By one of the server's addresses.
             ("--stop 127.0.0.9", "many.test", ""),

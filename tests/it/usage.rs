@@ -362,6 +362,7 @@ fn a_text_that_names_no_host_stops_nothing() {
         let run = port.check("-v").arguments(servers).run();
         run.answers("127.0.0.2");
         assert_eq!(run.stderr.lines().count(), 2, "{run}");
+        assert!(run.stderr.contains("  down  not a host name\n"), "{run}");
     });
 }
 
