@@ -69,21 +69,21 @@ endef
 # in different places the same bytes. Nothing unwinds after immediate-abort: the libunwind that the standard
 # library names may be an empty archive. With rustup, musl and the linker come with the target; Debian's Rust has
 # neither, so there gcc links with the start files and libc.a of the musl package. By lld as well: with code on
-# pages of its own, GNU ld's file is a page or two larger.
+# pages of its own, GNU ld's file is a page or two larger, and it does not fold functions of the same code into one.
 # Where rustup has no musl for another machine, `make deps` has put Debian's into target/musl.
 $(BUILT): force
 	@$(rust)
 	mkdir -p target/small
 	echo '!<arch>' >target/small/libunwind.a
 	if [ -e "$$sysroot/lib/rustlib/$(TARGET)/lib/self-contained/libc.a" ]; then
-	  link=-Clinker=rust-lld
+	  link="-Clinker=rust-lld -Clink-arg=--icf=all"
 	elif [ -e target/musl/$(TARGET)/libc.a ]; then
 	  musl=target/musl/$(TARGET)
 	  link="-Clinker=rust-lld -Clink-self-contained=no -Lnative=$$musl"
 	  for object in crt1.o crti.o crtn.o; do link="$$link -Clink-arg=$$musl/$$object"; done
 	elif [ $(TARGET) = $(ARCH)-unknown-linux-musl ] && [ -e /usr/lib/$(ARCH)-linux-musl/libc.a ]; then
 	  musl=/usr/lib/$(ARCH)-linux-musl
-	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl -Clink-arg=-fuse-ld=lld"
+	  link="-Clink-self-contained=no -Clink-arg=-B$$musl -Lnative=$$musl -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--icf=all"
 	else
 	  echo "make: no musl for $(TARGET): make deps TARGET=$(TARGET)" >&2; exit 1
 	fi

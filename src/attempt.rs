@@ -18,15 +18,6 @@ const MAX_GREETING: usize = 4096;
 /// How much of the first line is kept for the report, in bytes.
 const MAX_TEXT: usize = 60;
 
-/// Where an attempt stands when its time runs out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// It is not connected.
-    Connecting,
-    /// It is connected and waits for the greeting.
-    Greeting,
-}
-
 /// Why an attempt failed.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Cause {
@@ -38,8 +29,8 @@ pub enum Cause {
     Reset,
     /// The system gave up waiting for an acknowledgement.
     Unacknowledged,
-    /// The deadline passed.
-    OutOfTime(Stage),
+    /// The deadline passed before it was connected, or before the greeting.
+    OutOfTime,
     /// The server hung up before its greeting could be told.
     Closed,
     /// What came is not a greeting with 220: the beginning of its first line.
@@ -182,11 +173,7 @@ impl Attempt {
 
     /// Ends an attempt that is under way, because the deadline has passed.
     pub fn time_out(&mut self, now: Instant) {
-        let stage = match self.connected {
-            None => Stage::Connecting,
-            Some(_) => Stage::Greeting,
-        };
-        self.end(now, Err(Cause::OutOfTime(stage)));
+        self.end(now, Err(Cause::OutOfTime));
         self.hang_up();
     }
 

@@ -13,11 +13,11 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::fs::File;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::server::Host;
+use crate::server::{Host, Server};
 use crate::sys::{self, Errno, Status};
 
 /// What a file begins with: the name, and the version of what follows.
@@ -99,7 +99,7 @@ impl Cache {
         let length = file.read_at(&mut header, 0).unwrap_or(0);
         let (magic, key) = header.split_at(MAGIC.len());
         if length < HEADER || magic != MAGIC {
-            return Err(Refusal::Foreign.into_words());
+            return Err(FOREIGN.into_words());
         }
         let grace = timeout.map_or(lasts, |timeout| {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
@@ -120,14 +120,18 @@ impl Cache {
         self.trouble.get().map(|error| error.to_string())
     }
 
-    /// Where a host is remembered, as asked on this port by these families.
-    pub fn place(&self, host: &Host, port: u16, families: [bool; 2]) -> Place {
+    /// Where a server is remembered, as asked on this port by these families.
+    pub fn place(&self, server: &Server, port: u16, families: [bool; 2]) -> Place {
         #[expect(deprecated, reason = "the only keyed hash that std has for good")]
         let mut hash = std::hash::SipHasher::new_with_keys(self.key[0], self.key[1]);
-        host.hash(&mut hash);
         let [high, low] = port.to_be_bytes();
         let [ipv4, ipv6] = families.map(u8::from);
         hash.write(&[high, low, ipv4, ipv6]);
+        hash.write(match &server.host {
+            Host::Name(name) => name.as_bytes(),
+            // One address in two spellings is two servers here.
+            _ => &server.text,
+        });
         Place::of(hash.finish())
     }
 
@@ -237,17 +241,14 @@ fn half(key: &[u8], at: usize) -> u64 {
 
 /// Why a file is of no use.
 enum Refusal {
-    /// It is no regular file.
-    Irregular,
-    /// It belongs to somebody else.
-    Stranger,
-    /// Everyone may write to it.
-    Writable,
-    /// It has another size or magic, or another name beside.
-    Foreign,
+    /// What it is.
+    File(&'static str),
     /// The system says no.
     System(Errno),
 }
+
+/// What a file is that cannot have been made here.
+const FOREIGN: Refusal = Refusal::File("it is something else");
 
 impl From<Errno> for Refusal {
     fn from(error: Errno) -> Self {
@@ -257,14 +258,10 @@ impl From<Errno> for Refusal {
 
 impl Refusal {
     fn into_words(self) -> String {
-        let words = match self {
-            Refusal::Irregular => "it is no regular file",
-            Refusal::Stranger => "it belongs to somebody else",
-            Refusal::Writable => "everyone may write to it",
-            Refusal::Foreign => "it is something else",
-            Refusal::System(error) => return error.to_string(),
-        };
-        words.into()
+        match self {
+            Refusal::File(words) => words.into(),
+            Refusal::System(error) => error.to_string(),
+        }
     }
 }
 
@@ -282,15 +279,15 @@ fn open(path: &CStr, make: bool) -> Result<File, Refusal> {
 
 fn trust(status: Status, make: bool) -> Result<(), Refusal> {
     if !status.is_regular {
-        Err(Refusal::Irregular)
+        Err(Refusal::File("it is no regular file"))
     } else if status.owner != 0 && status.owner != sys::effective_user() {
-        Err(Refusal::Stranger)
+        Err(Refusal::File("it belongs to somebody else"))
     } else if status.is_writable {
-        Err(Refusal::Writable)
+        Err(Refusal::File("everyone may write to it"))
     } else if status.size != SIZE && !(make && status.size == 0)
         || make && (status.owner != sys::effective_user() || !status.has_one_name)
     {
-        Err(Refusal::Foreign)
+        Err(FOREIGN)
     } else {
         Ok(())
     }
@@ -312,13 +309,6 @@ fn make(path: &CStr) -> Result<(), Refusal> {
     }
     if sys::status(path).is_ok() {
         return Ok(sys::remove(&other)?);
-    }
-    let mut header = [0; HEADER];
-    if file.read_at(&mut header, 0).map_err(Errno::from)? > 0
-        && header != [0; HEADER]
-        && header[..MAGIC.len()] != MAGIC
-    {
-        return Err(Refusal::Foreign);
     }
     // At any time the size is zero or the final one.
     sys::resize(&file, SIZE)?;

@@ -59,25 +59,13 @@ fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
             Command::Check(options) => check(&ManuallyDrop::new(options)),
         }
     });
-    status.unwrap_or_else(|message| {
-        say(&format!("smtpdcheck: {message}\n"));
-        FAULT
-    })
+    status.unwrap_or_else(|message| fail(&format!("smtpdcheck: {message}\n")))
 }
 
-/// What happens when there is no memory. Returns the exit status; allocates
-/// nothing itself.
-#[cfg_attr(test, expect(dead_code))]
-fn out_of_memory() -> i32 {
-    say("smtpdcheck: no memory left\n");
-    FAULT
-}
-
-/// What happens when `resolv.conf` lets the resolver try no time at all.
-/// Returns the exit status; allocates nothing itself.
-#[cfg_attr(test, expect(dead_code))]
-fn no_attempts() -> i32 {
-    say("smtpdcheck: cannot look names up: resolv.conf says 'attempts:0'\n");
+/// What happens when the program cannot go on. Returns the exit status;
+/// allocates nothing.
+fn fail(line: &str) -> i32 {
+    say(line);
     FAULT
 }
 

@@ -107,18 +107,21 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
     let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
-            Arg::Long(name @ ("stop" | "timeout" | "port" | "jobs" | "cache" | "cache-ttl")) => {
-                let name = format!("--{name}");
-                let value = parser.value().map_err(explain)?;
-                let value = value.as_bytes();
-                set(&mut options, &name, value).map_err(|why| complain(&name, value, why))?;
-            }
             Arg::Short('4') => options.families[1] = false,
             Arg::Short('6') => options.families[0] = false,
             Arg::Short('v') | Arg::Long("verbose") => options.verbose = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(value) => options.servers.push(server(value.as_bytes())?),
+            Arg::Long(name) => {
+                let Some((set, why)) = with_value(name) else {
+                    return Err(explain(argument.unexpected()));
+                };
+                let name = name.to_owned();
+                let value = parser.value().map_err(explain)?;
+                let value = value.as_bytes();
+                set(&mut options, value).ok_or_else(|| complain(&name, value, why))?;
+            }
             other => return Err(explain(other.unexpected())),
         }
     }
@@ -131,38 +134,70 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
     Ok(Command::Check(options))
 }
 
-/// Sets what an option with a value stands for, or says what the value is not.
-fn set(options: &mut Options, name: &str, value: &[u8]) -> Result<(), &'static str> {
-    match name {
-        "--stop" => options
-            .stops
-            .push(stop(value).ok_or("is no host name and no address")?),
-        "--timeout" => {
-            options.timeout = timeout(value)
-                .ok_or("is no number of seconds up to 4294967295, such as 10 or 2.5")?;
+/// Takes the value of an option, unless it makes no sense.
+type Set = fn(&mut Options, &[u8]) -> Option<()>;
+
+/// How an option with a value takes it, and what is said of a value that makes
+/// no sense.
+fn with_value(name: &str) -> Option<(Set, &'static str)> {
+    Some(match name {
+        "stop" => (set_stop, "is no host name and no address"),
+        "timeout" => {
+            let why = "is no number of seconds up to 4294967295, such as 10 or 2.5";
+            (set_timeout, why)
         }
-        "--port" => {
-            let port = decimal(value).and_then(|port| u16::try_from(port).ok());
-            let port = port.filter(|&port| port > 0);
-            options.port = port.ok_or("is no port from 1 to 65535")?;
-        }
-        "--cache" if value.is_empty() => return Err("names no file"),
-        "--cache" => options.cache = Some(value.to_vec()),
-        _ => {
-            let number = decimal(value).filter(|&number| number > 0);
-            let number = number.ok_or("is no whole number from 1 to 4294967295")?;
-            match name {
-                "--jobs" => options.jobs = Some(number),
-                _ => options.cache_ttl = number,
-            }
-        }
-    }
-    Ok(())
+        "port" => (set_port, "is no port from 1 to 65535"),
+        "jobs" => (set_jobs, NO_NUMBER),
+        "cache" => (set_cache, "names no file"),
+        "cache-ttl" => (set_cache_ttl, NO_NUMBER),
+        _ => return None,
+    })
 }
 
-/// The message for an argument with bytes that anybody may have chosen.
-fn complain(what: &str, given: &[u8], why: &str) -> String {
-    format!("{what} '{}' {why}", Escaped(given))
+const NO_NUMBER: &str = "is no whole number from 1 to 4294967295";
+
+fn set_stop(options: &mut Options, value: &[u8]) -> Option<()> {
+    let host = Host::parse(value);
+    let text = value.to_vec();
+    if host == Host::Nowhere {
+        return None;
+    }
+    options.stops.push(Stop { text, host });
+    Some(())
+}
+
+fn set_timeout(options: &mut Options, value: &[u8]) -> Option<()> {
+    options.timeout = timeout(value)?;
+    Some(())
+}
+
+fn set_port(options: &mut Options, value: &[u8]) -> Option<()> {
+    options.port = u16::try_from(positive(value)?).ok()?;
+    Some(())
+}
+
+fn set_jobs(options: &mut Options, value: &[u8]) -> Option<()> {
+    options.jobs = Some(positive(value)?);
+    Some(())
+}
+
+fn set_cache(options: &mut Options, value: &[u8]) -> Option<()> {
+    options.cache = Some(value.to_vec());
+    (!value.is_empty()).then_some(())
+}
+
+fn set_cache_ttl(options: &mut Options, value: &[u8]) -> Option<()> {
+    options.cache_ttl = positive(value)?;
+    Some(())
+}
+
+fn positive(value: &[u8]) -> Option<u32> {
+    decimal(value).filter(|&number| number > 0)
+}
+
+/// The message for an option with a value that anybody may have chosen.
+fn complain(option: &str, value: &[u8], why: &str) -> String {
+    format!("--{option} '{}' {why}", Escaped(value))
 }
 
 fn explain(error: lexopt::Error) -> String {
@@ -171,47 +206,34 @@ fn explain(error: lexopt::Error) -> String {
         Error::MissingValue {
             option: Some(option),
         } => format!("{option} needs a value"),
-        Error::UnexpectedOption(option) => complain(
-            "option",
-            option.as_bytes(),
-            "does not exist; --help lists them all",
-        ),
-        Error::UnexpectedValue { option, value } => complain(
-            &option,
-            value.as_bytes(),
-            "is one word too many: it takes no value",
-        ),
+        Error::UnexpectedOption(option) => {
+            let option = Escaped(option.as_bytes());
+            format!("option '{option}' does not exist; --help lists them all")
+        }
+        Error::UnexpectedValue { option, value } => {
+            let value = Escaped(value.as_bytes());
+            format!("{option} '{value}' is one word too many: it takes no value")
+        }
         // There is no other that lexopt returns to a caller of these methods.
         _ => "bad arguments; --help shows good ones".into(),
     }
 }
 
 fn server(argument: &[u8]) -> Result<Server, String> {
-    Server::parse(argument).map_err(|misuse| match misuse {
-        Misuse::Empty => "a server is an empty argument".into(),
-        Misuse::Priority => complain(
-            "server",
-            argument,
-            "has a bad priority: a number from 0 to 65535 comes before the first colon",
-        ),
-        Misuse::Brackets => {
-            let shown = Escaped(argument);
-            format!(
+    Server::parse(argument).map_err(|misuse| {
+        let shown = Escaped(argument);
+        match misuse {
+            Misuse::Empty => "a server is an empty argument".into(),
+            Misuse::Priority => format!(
+                "server '{shown}' has a bad priority: \
+                 a number from 0 to 65535 comes before the first colon"
+            ),
+            Misuse::Brackets => format!(
                 "server '{shown}' is an IPv6 address without brackets: write [{shown}], \
                  or number:[address] with a priority"
-            )
+            ),
         }
     })
-}
-
-fn stop(value: &[u8]) -> Option<Stop> {
-    match Host::parse(value) {
-        Host::Nowhere => None,
-        host => Some(Stop {
-            text: value.to_vec(),
-            host,
-        }),
-    }
 }
 
 /// Seconds with an optional fraction; zero means no timeout. What is less

@@ -278,7 +278,7 @@ impl Probe {
         let mut unreachable = !self.attempts.is_empty();
         for attempt in &self.attempts {
             match attempt.outcome.as_ref()?.result {
-                Err(Cause::OutOfTime(_) | Cause::Unacknowledged) => slow = true,
+                Err(Cause::OutOfTime | Cause::Unacknowledged) => slow = true,
                 Err(Cause::Unreachable) => continue,
                 _ => {}
             }

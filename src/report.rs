@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::attempt::{Attempt, Cause, Outcome, Stage};
+use crate::attempt::{Attempt, Cause, Outcome};
 use crate::cache::Memory;
 use crate::escape::Escaped;
 use crate::lookup::{FAMILIES, Failure};
@@ -26,8 +26,8 @@ pub enum Unneeded<'a> {
     After(&'a Server),
     /// It has the priority of the first stop host.
     SamePriority(&'a Server),
-    /// The answer was known: a server that is up, or none.
-    Answered(Option<&'a Server>),
+    /// The answer was known: this server.
+    Answered(&'a Server),
 }
 
 /// How to write the lines.
@@ -112,16 +112,14 @@ impl Report {
             (None, false) => "not asked",
         };
         let (why, whom) = match why {
-            Unneeded::Stop if probe.up.is_some() => return,
+            Unneeded::Stop | Unneeded::Answered(_) if probe.up.is_some() => return,
             Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
-            Unneeded::After(stop) => ("after the stop host ", Some(stop)),
-            Unneeded::SamePriority(stop) => ("same priority as the stop host ", Some(stop)),
-            Unneeded::Answered(_) if probe.up.is_some() => return,
-            Unneeded::Answered(Some(up)) => ("the answer is ", Some(up)),
-            Unneeded::Answered(None) => ("nothing depends on it", None),
+            Unneeded::After(stop) => ("after the stop host", stop),
+            Unneeded::SamePriority(stop) => ("same priority as the stop host", stop),
+            Unneeded::Answered(up) => ("the answer is", up),
         };
-        let whom = Escaped(whom.map_or(b"", |server| &server.text));
-        self.line(server, "skip", &format!("{what}: {why}{whom}"));
+        let whom = Escaped(&whom.text);
+        self.line(server, "skip", &format!("{what}: {why} {whom}"));
     }
 
     /// How an attempt fared.
@@ -139,13 +137,15 @@ impl Report {
             Err(Cause::Reset) => "reset".into(),
             Err(Cause::Unacknowledged) => "connection timed out".into(),
             Err(Cause::Closed) => "closed before greeting".into(),
-            Err(Cause::OutOfTime(Stage::Connecting)) => {
-                return format!("no connection within {}", Time(self.timeout));
-            }
-            Err(Cause::OutOfTime(Stage::Greeting)) => {
-                let connected = Time(attempt.connected.unwrap_or_default());
+            Err(Cause::OutOfTime) => {
                 let timeout = Time(self.timeout);
-                return format!("no greeting within {timeout} (connected after {connected})");
+                return match attempt.connected {
+                    None => format!("no connection within {timeout}"),
+                    Some(after) => {
+                        let after = Time(after);
+                        format!("no greeting within {timeout} (connected after {after})")
+                    }
+                };
             }
         };
         format!("{what} (after {})", Time(outcome.after))

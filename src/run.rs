@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
 
     fn place(&self, cache: &Cache, p: usize) -> Place {
         let options = self.options;
-        cache.place(&options.servers[p].host, options.port, options.families)
+        cache.place(&options.servers[p], options.port, options.families)
     }
 
     /// Lets everything that is under way go on.
@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
                 .min();
         }
         if until.is_none() && !self.is_moving() {
-            return Err("cannot wait: nothing is under way".into());
+            return Err("nothing is under way".into());
         }
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         sys::poll(&mut self.polls, timeout).map_err(|error| format!("cannot wait: {error}"))
@@ -535,8 +535,10 @@ impl<'a> Run<'a> {
                 Unneeded::After(&servers[stop])
             } else if self.verdict.excludes(stop, i) {
                 Unneeded::SamePriority(&servers[stop])
+            } else if let Some(answer) = answer {
+                Unneeded::Answered(&servers[answer])
             } else {
-                Unneeded::Answered(answer.map(|answer| &servers[answer]))
+                continue;
             };
             self.report.unneeded(server, &why, probe);
         }

@@ -28,7 +28,7 @@ pub struct Server {
 }
 
 /// What a text names.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Host {
     /// An address; a mapped IPv4 address is the IPv4 address.
     Address(IpAddr),

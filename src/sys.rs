@@ -52,7 +52,8 @@ mod process {
     /// by zero: by the number of attempts that `resolv.conf` allows.
     pub fn catch_division_by_zero() {
         extern "C" fn end(_: c_int) {
-            exit(crate::no_attempts());
+            let why = "smtpdcheck: cannot look names up: resolv.conf says 'attempts:0'\n";
+            exit(crate::fail(why));
         }
         let handler = end as extern "C" fn(c_int);
         // SAFETY: all that the handler calls can be called at any time.
@@ -75,7 +76,7 @@ mod process {
             // SAFETY: any size will do.
             let memory = unsafe { libc::malloc(layout.size()) };
             if memory.is_null() || layout.align() > mem::align_of::<libc::max_align_t>() {
-                exit(crate::out_of_memory());
+                exit(crate::fail("smtpdcheck: no memory left\n"));
             }
             memory.cast()
         }
