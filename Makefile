@@ -2,6 +2,7 @@
 # make deps          installs what is missing on this machine
 # make deps demo     and shows what the program does
 # make deps check    and runs every test
+# make check-servers tests it with other people's mail and name servers; as root or with sudo
 # make bench         measures the program beside others, which it installs
 # make install       DESTDIR, PREFIX, BINDIR, MANDIR; never builds
 # make TARGET=aarch64-unknown-linux-musl     for another machine; deps too (rustup only)
@@ -42,7 +43,7 @@ CHECK_PACKAGES = binutils git lintian rustc-web cargo-web
 # A recipe is one shell script; the first command that fails ends it.
 .ONESHELL:
 .SHELLFLAGS = -euc
-.PHONY: all deps demo check bench install uninstall clean dist deb harden reproduce check-package emulate force
+.PHONY: all deps demo check check-servers bench install uninstall clean dist deb harden reproduce check-package emulate force
 
 all: target/smtpdcheck
 
@@ -178,6 +179,13 @@ check: target/smtpdcheck
 	fi
 	set -x
 	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
+
+# Installs what it needs; takes minutes. Each part is a command of its own: see tests/servers/run --help.
+check-servers: target/smtpdcheck
+	@$(rust)
+	set -x
+	cargo run --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
+	SMTPDCHECK=$(CURDIR)/target/smtpdcheck tests/servers/run
 
 # Of Postfix only posttls-finger is wanted: the package is unpacked, for installed it would set up a mail server.
 # What cannot be had is not measured, and the table says so.

@@ -1,0 +1,282 @@
+"""The machine that the tests of one file run on: this one, but with a network,
+processes and a file system of its own. Nothing that happens there is seen
+outside, and nothing is left when it ends.
+
+It has the files of this machine and those of the packages that `install` has
+fetched; what is written goes to memory. It has port 25, and the addresses
+127.0.0.0/8 and ::1.
+"""
+
+import glob
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
+PACKAGES = os.path.join(SOURCE, "target/servers/packages")
+MACHINE = os.path.join(SOURCE, "target/servers/machine")
+
+# Where everybody may run the program under test.
+PROGRAM = "/usr/local/bin/smtpdcheck"
+# The same, built with the system's C library and for debugging.
+GLIBC_PROGRAM = os.path.join(SOURCE, "target/servers/glibc/release/smtpdcheck")
+
+# What a busy machine may add to a time before a test calls it too long.
+SLACK = 4
+# No run lasts longer: it is killed, and its test fails.
+LIMIT = 60
+
+USERS = ["postfix", "Debian-exim", "opensmtpd", "opensmtpq", "unbound"]
+GROUPS = [*USERS, "postdrop"]
+
+_count = 0
+_count_lock = threading.Lock()
+
+
+def sh(script):
+    """Runs a shell script, which has to succeed; returns what it prints."""
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise AssertionError(f"{script}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def write(path, text):
+    """Replaces a file, also where it was a link."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path):
+        os.unlink(path)
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def read(path):
+    with open(path, errors="replace") as file:
+        return file.read()
+
+
+def set_up():
+    """Turns fresh namespaces into the machine."""
+    program = os.environ.get("SMTPDCHECK") or os.path.join(SOURCE, "target/smtpdcheck")
+    with open(program, "rb") as file:
+        program = file.read()
+    root = f"{MACHINE}/root"
+    os.makedirs(MACHINE, exist_ok=True)
+    sh(f"""
+        mount -t tmpfs tmpfs {MACHINE}
+        cd {MACHINE}
+        mkdir upper work root
+        mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+        mount -t proc proc root/proc
+        mount -t sysfs sysfs root/sys
+        mount --rbind /dev root/dev
+        mount -t tmpfs tmpfs root/tmp
+        mount -t tmpfs tmpfs root/run
+        chmod 1777 root/tmp
+        mkdir -p {root}{SOURCE}
+        mount -o bind,ro {SOURCE} {root}{SOURCE}
+    """)
+    for package in sorted(glob.glob(f"{PACKAGES}/*.deb")):
+        sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C {root}")
+    os.chroot(root)
+    os.chdir("/")
+    for i, user in enumerate(GROUPS):
+        with open("/etc/group", "a") as file:
+            file.write(f"{user}:x:{60000 + i}:\n")
+    for i, user in enumerate(USERS):
+        with open("/etc/passwd", "a") as file:
+            file.write(f"{user}:x:{60000 + i}:{60000 + i}::/nonexistent:/bin/false\n")
+    os.makedirs("/var/lib/opensmtpd/empty", exist_ok=True)
+    with open(PROGRAM, "wb") as file:
+        file.write(program)
+    os.chmod(PROGRAM, 0o755)
+    socket.sethostname("mx.test")
+    hosts("")
+    name_servers("")
+    write("/etc/nsswitch.conf", "hosts: files dns\n")
+    sh("ip link set lo up")
+
+
+def hosts(text):
+    write("/etc/hosts", f"127.0.0.1 localhost\n{text}")
+
+
+def name_servers(text):
+    """Writes resolv.conf; without a name server in it the C library asks
+    127.0.0.1."""
+    write("/etc/resolv.conf", text)
+
+
+def wait_for(condition, what, log=str, seconds=20):
+    """Waits until a condition holds; returns its value. When it does not come
+    to hold, the error says what the log says."""
+    until = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {seconds} s for {what}\n{log()[-4000:]}")
+        time.sleep(0.01)
+
+
+def is_listening(port, address=None):
+    """Whether something listens on a TCP port here."""
+    at = f"sport = :{port}" + (f" and src {address}" if address else "")
+    return bool(sh(f"ss -Hltn '{at}'").strip())
+
+
+class Run:
+    """What came of one run of the program."""
+
+    def __init__(self, words, status, stdout, stderr, seconds):
+        self.words, self.status, self.seconds = words, status, seconds
+        self.stdout, self.stderr = stdout, stderr
+
+    def __str__(self):
+        words = " ".join(self.words)
+        if len(words) > 500:
+            words = words[:500] + " ..."
+        return (
+            f"\n$ {words}\nstandard output: {self.stdout!r}\n"
+            f"standard error: {self.stderr!r}\nstatus {self.status} after {self.seconds:.3f} s"
+        )
+
+
+def checks():
+    """How many times the program was run."""
+    return _count
+
+
+def checked(number=1):
+    global _count
+    with _count_lock:
+        _count += number
+
+
+class Process:
+    """A process that is ended with the test."""
+
+    def __init__(self, words, log, **options):
+        self.log_path = log
+        with open(log, "ab") as file:
+            self.popen = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, **options
+            )
+
+    def log(self):
+        return read(self.log_path)
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def stop(self):
+        if self.popen.poll() is None:
+            self.popen.terminate()
+            try:
+                self.popen.wait(10)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+        self.popen.wait()
+
+
+class Case(unittest.TestCase):
+    """A test with the words to run the program and to judge what it did, and
+    an empty folder of its own."""
+
+    def run(self, result=None):
+        self.folder = tempfile.mkdtemp(dir="/run")
+        os.chmod(self.folder, 0o777)
+        return super().run(result)
+
+    def begin(self, words, **options):
+        """Begins to run the program; see end()."""
+        words = words.split() if isinstance(words, str) else words
+        wrapper = options.pop("under", [])
+        program = options.pop("program", PROGRAM)
+        words = [*wrapper, program, *words]
+        checked()
+        popen = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+        popen.began = time.monotonic()
+        return popen
+
+    def end(self, popen):
+        """Waits for the end of the program, which comes by itself, with one
+        of its three statuses and nothing printed that is not printable."""
+        try:
+            stdout, stderr = popen.communicate(timeout=LIMIT)
+            seconds = time.monotonic() - popen.began
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            stdout, stderr = popen.communicate()
+            self.fail(f"{popen.args} hangs: {stdout} {stderr}")
+        run = Run(
+            popen.args,
+            popen.returncode,
+            stdout.decode(errors="replace"),
+            stderr.decode(errors="replace"),
+            seconds,
+        )
+        self.assertIn(run.status, [0, 1, 2], run)
+        self.assertRegex(stdout + stderr, rb"\A[ -~\n]*\Z", run)
+        if run.status == 2:
+            self.assertRegex(run.stderr, r"\Asmtpdcheck: [^\n]+\n\Z", run)
+        if run.status != 1:
+            self.assertEqual(run.stdout, "", run)
+        return run
+
+    def run_check(self, words, **options):
+        return self.end(self.begin(words, **options))
+
+    def answers(self, words, answer, least=0, most=None, **options):
+        """Runs the program: it prints this answer, "" for none, and takes so
+        many seconds, and not many more than `least`."""
+        run = self.run_check(words, **options)
+        self.judge(run, answer, least, most)
+        return run
+
+    def judge(self, run, answer, least=0, most=None):
+        expected = (1, answer + "\n") if answer else (0, "")
+        self.assertEqual((run.status, run.stdout), expected, run)
+        self.assertGreaterEqual(run.seconds, least, run)
+        self.assertLess(run.seconds, least + SLACK if most is None else most, run)
+
+    def start(self, words, log=None, **options):
+        """Starts a server; it is stopped at the end of the test at the
+        latest."""
+        words = words.split() if isinstance(words, str) else words
+        log = log or f"{self.folder}/{os.path.basename(words[0])}.log"
+        process = Process(words, log, **options)
+        self.addCleanup(process.stop)
+        return process
+
+    def listen(self, address, port=25):
+        """A server that accepts and never says a word."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        server = socket.create_server((address, port), family=family)
+        self.addCleanup(server.close)
+        return server
+
+
+def limits(**values):
+    """Something for Popen to do in the child: set limits, such as NOFILE=8."""
+
+    def set_limits():
+        for name, value in values.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+    return set_limits

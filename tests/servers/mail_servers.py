@@ -1,0 +1,285 @@
+"""Mail servers that others wrote: up is up, down is down, and nothing in their
+logs makes the program anything but a client that changed its mind."""
+
+import re
+import signal
+import socket
+import time
+
+from machine import Case, is_listening, sh, wait_for, write
+from postfix import Postfix as PostfixServer
+
+# Checks of each address of a server one after another, and as many at once.
+TIMES = 20
+
+
+class MailServer:
+    """What every server has to pass."""
+
+    ADDRESSES = ["127.0.0.1", "::1"]
+    # The line of the log that a clean session leaves.
+    CLEAN = None
+    # What a server says of a client with bad manners.
+    UNCLEAN = (
+        r"(?i)lost connection|pregreet|command time|protocol|pipelin|syntax|unexpected|unrecogni[sz]ed"
+        r"|error|warning|fatal|panic|traceback"
+    )
+
+    def setUp(self):
+        self.start_server()
+        for address in self.ADDRESSES:
+            wait_for(lambda: is_listening(25, f"[{address}]"), f"port 25 of {address}", self.log)
+
+    def start_server(self):
+        raise NotImplementedError
+
+    def stop_server(self):
+        self.server.stop()
+
+    def log(self):
+        return self.server.log()
+
+    def test_up_and_down(self):
+        for address in self.ADDRESSES:
+            text = f"[{address}]" if ":" in address else address
+            self.answers(f"127.0.0.99 10:{text}", text)
+        self.stop_server()
+        for address in self.ADDRESSES:
+            self.answers([address], "")
+        self.start_server()
+        for address in self.ADDRESSES:
+            wait_for(lambda: self.run_check([address]).status == 1, "up again")
+
+    def test_manners(self):
+        for address in self.ADDRESSES:
+            for _ in range(TIMES):
+                self.answers([address], address)
+            for popen in [self.begin([address]) for _ in range(TIMES)]:
+                self.judge(self.end(popen), address)
+        self.count_clean(2 * TIMES * len(self.ADDRESSES))
+
+    def count_clean(self, expected):
+        def count():
+            return len(re.findall(self.CLEAN, self.log(), re.M))
+
+        wait_for(lambda: count() >= expected, f"{expected} times '{self.CLEAN}'", self.log)
+        self.assertEqual(count(), expected, self.log())
+        self.assertNotRegex(self.log(), self.UNCLEAN)
+
+
+class Postfix(MailServer, Case):
+    CLEAN = r"postfix/smtpd\[\d+\]: disconnect from .* quit=1 commands=1$"
+    MAIN = ""
+
+    def start_server(self):
+        self.server = PostfixServer(
+            self,
+            "mx.test",
+            self.MAIN,
+            """
+            127.0.0.1:25 inet n - n - 50 smtpd
+            [::1]:25 inet n - n - 50 smtpd
+            """,
+        )
+
+
+class Postscreen(MailServer, Case):
+    """With its greet delay, the first line of the greeting comes at once and
+    the last one seconds later. Who speaks in between is a spammer."""
+
+    ADDRESSES = ["127.0.0.1"]
+    CLEAN = r"postscreen\[\d+\]: HANGUP after \S+ from .* in tests before SMTP handshake$"
+    WAIT = 2
+
+    def start_server(self):
+        self.server = PostfixServer(
+            self,
+            "mx.test",
+            f"""
+            postscreen_access_list =
+            postscreen_greet_action = enforce
+            postscreen_greet_wait = {self.WAIT}s
+            """,
+            """
+            127.0.0.1:25 inet n - n - 1 postscreen
+            smtpd pass - - n - - smtpd
+            """,
+        )
+
+    def test_the_first_line_is_enough(self):
+        """It does not wait for the last one, and says nothing before it."""
+        for _ in range(TIMES):
+            self.answers(["127.0.0.1"], "127.0.0.1", most=1)
+        self.count_clean(TIMES)
+
+    def test_heard_out_while_another_server_is_waited_for(self):
+        """The last line comes while the first server may still be up: it gets
+        its QUIT."""
+        self.listen("127.0.0.9")
+        run = self.answers(f"--timeout {self.WAIT + 2} -v 127.0.0.9 127.0.0.1", "127.0.0.1", least=self.WAIT + 2)
+        self.assertRegex(run.stderr, r"127.0.0.1 +up +127.0.0.1: greeting 220-mx.test ESMTP Postfix .*\(after")
+        wait_for(lambda: re.search(Postfix.CLEAN, self.log(), re.M), "a clean session")
+        self.assertRegex(self.log(), r"PASS NEW")
+        self.assertNotRegex(self.log(), self.UNCLEAN)
+
+
+class PostfixAtItsLimits(Case):
+    def hold(self, address, number=1, greeted=True):
+        """Connections that are opened and kept."""
+        held = []
+        for _ in range(number):
+            held.append(socket.create_connection((address, 25), 5))
+            self.addCleanup(held[-1].close)
+            if greeted:
+                self.assertIn(b"220 ", held[-1].recv(100))
+        return held
+
+    def test_connection_count(self):
+        """The third connection of a client is greeted with 421: down, at
+        once; and up when one of the others has ended."""
+        PostfixServer(
+            self,
+            "mx.test",
+            """
+            smtpd_client_connection_count_limit = 2
+            """,
+            """
+            127.0.0.1:25 inet n - n - 50 smtpd
+            """,
+        )
+        held = self.hold("127.0.0.1", 2)
+        for _ in range(TIMES):
+            run = self.answers("-v 127.0.0.1", "")
+            self.assertRegex(run.stderr, r"greeting 421 4\.7\.0 mx\.test Error: too many connections")
+        held[0].close()
+        wait_for(lambda: self.run_check("127.0.0.1").status == 1, "up again")
+
+    def test_process_limit(self):
+        """All processes are busy: the system accepts, nobody greets."""
+        PostfixServer(
+            self,
+            "mx.test",
+            "",
+            """
+            127.0.0.1:25 inet n - n - 1 smtpd
+            """,
+        )
+        held = self.hold("127.0.0.1")
+        run = self.answers("-v --timeout 1.5 127.0.0.1", "", least=1.5)
+        self.assertRegex(run.stderr, r"no greeting within 1.5 s")
+        held[0].close()
+        self.answers("127.0.0.1", "127.0.0.1")
+
+    def test_postscreen_queue(self):
+        """postscreen at its own limit says 421 too."""
+        PostfixServer(
+            self,
+            "mx.test",
+            """
+            postscreen_access_list =
+            postscreen_greet_wait = 20s
+            postscreen_greet_action = enforce
+            postscreen_client_connection_count_limit = 1
+            """,
+            """
+            127.0.0.1:25 inet n - n - 1 postscreen
+            smtpd pass - - n - - smtpd
+            """,
+        )
+        held = self.hold("127.0.0.1", greeted=False)
+        self.assertIn(b"220-", held[0].recv(100))
+        run = self.answers("-v 127.0.0.1", "")
+        self.assertRegex(run.stderr, r"greeting 421 4\.7\.0 ")
+        held[0].close()
+        wait_for(lambda: self.run_check("127.0.0.1").status == 1, "up again")
+
+
+class Exim(MailServer, Case):
+    CLEAN = r"SMTP connection from \S+ closed by QUIT$"
+
+    def start_server(self):
+        write(f"{self.folder}/conf", f"""
+            primary_hostname = mx.test
+            log_file_path = {self.folder}/%slog
+            log_selector = +smtp_connection +smtp_protocol_error +smtp_syntax_error
+            pid_file_path =
+            spool_directory = {self.folder}/spool
+            local_interfaces = <; 127.0.0.1 ; ::1
+            keep_environment =
+            tls_advertise_hosts =
+            smtp_accept_max = 50
+            rfc1413_query_timeout = 0s
+        """)
+        self.server = self.start(["/usr/sbin/exim4", "-bdf", "-C", f"{self.folder}/conf"])
+
+    def log(self):
+        return sh(f"cat {self.folder}/*log")
+
+    def test_connection_count(self):
+        """The 51st connection is greeted with 421."""
+        held = [socket.create_connection(("127.0.0.1", 25)) for _ in range(50)]
+        for connection in held:
+            self.addCleanup(connection.close)
+            connection.recv(100)
+        run = self.answers("-v 127.0.0.1", "")
+        self.assertRegex(run.stderr, "greeting 421 ")
+        for connection in held:
+            connection.close()
+        wait_for(lambda: self.run_check("127.0.0.1").status == 1, "up again")
+
+
+class OpenSmtpd(MailServer, Case):
+    CLEAN = r"smtp disconnected reason=quit$"
+
+    def start_server(self):
+        write(f"{self.folder}/conf", """
+listen on 127.0.0.1
+listen on ::1
+action nowhere mda "cat >/dev/null"
+match from any for any action nowhere
+""")
+        sh("mkdir -p /var/spool/smtpd; chmod 711 /var/spool/smtpd")
+        self.server = self.start(["/usr/sbin/smtpd", "-d", "-f", f"{self.folder}/conf"])
+
+
+class SmtpSink(MailServer, Case):
+    ADDRESSES = ["127.0.0.1"]
+    CLEAN = r"disconnect"
+
+    def start_server(self):
+        self.server = self.start("/usr/sbin/smtp-sink -v -u postfix 127.0.0.1:25 4")
+
+    def test_full_accept_queue(self):
+        """A server that hangs, and whose queue is full: connecting takes for
+        ever, or is reset, as the machine pleases."""
+        self.server.signal(signal.SIGSTOP)
+        self.addCleanup(self.server.signal, signal.SIGCONT)
+        held = []
+        while True:
+            connection = socket.socket()
+            self.addCleanup(connection.close)
+            connection.settimeout(0.5)
+            try:
+                connection.connect(("127.0.0.1", 25))
+            except TimeoutError:
+                break
+            held.append(connection)
+        self.assertGreater(len(held), 4)
+        run = self.answers("-v --timeout 1.5 127.0.0.1", "", least=1.5)
+        self.assertRegex(run.stderr, r"no connection within 1.5 s")
+        write("/proc/sys/net/ipv4/tcp_abort_on_overflow", "1")
+        run = self.answers("-v --timeout 1.5 127.0.0.1", "")
+        write("/proc/sys/net/ipv4/tcp_abort_on_overflow", "0")
+        self.server.signal(signal.SIGCONT)
+        self.answers("127.0.0.1", "127.0.0.1")
+
+
+class Aiosmtpd(MailServer, Case):
+    ADDRESSES = ["127.0.0.1"]
+    CLEAN = r">> b'QUIT'$"
+    # It calls every end of a connection lost.
+    UNCLEAN = r"(?i)eof received|error|traceback|unrecogni|syntax"
+
+    def start_server(self):
+        words = "/usr/bin/python3 -m aiosmtpd -n -dd -l 127.0.0.1:25"
+        self.server = self.start(words, log=f"{self.folder}/log")

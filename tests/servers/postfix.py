@@ -1,0 +1,77 @@
+"""A Postfix with a configuration of the test's own."""
+
+import os
+import textwrap
+
+from machine import read, sh, wait_for, write
+
+MAIN = """
+compatibility_level = 3.6
+maillog_file = {folder}/maillog
+maillog_file_prefixes = /run
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+config_directory = {folder}/etc
+myhostname = {name}
+mydestination =
+inet_protocols = all
+alias_maps =
+notify_classes =
+smtpd_peername_lookup = no
+smtpd_client_event_limit_exceptions =
+mynetworks = 0.0.0.0/0 [::]/0
+smtpd_relay_restrictions = permit_mynetworks, reject
+"""
+
+# What runs beside the services that a test asks for.
+MASTER = """
+postlog unix-dgram n - n - 1 postlogd
+anvil unix - - n - 1 anvil
+rewrite unix - - n - - trivial-rewrite
+proxymap unix - - n - - proxymap
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+showq unix n - n - - showq
+scache unix - - n - 1 scache
+"""
+
+
+class Postfix:
+    """`services` are lines of master.cf; those on port 25 have been waited for
+    when it has started. `wrapper` goes in front of each command, as in
+    "ip netns exec there"."""
+
+    def __init__(self, case, name, main, services, wrapper=""):
+        self.folder = f"{case.folder}/{name}"
+        self.services, self.wrapper = services, wrapper
+        sh(f"mkdir -p {self.folder}/queue {self.folder}/data; chown postfix {self.folder}/data")
+        write(f"{self.folder}/etc/main.cf", MAIN.format(folder=self.folder, name=name) + textwrap.dedent(main))
+        write(f"{self.folder}/etc/master.cf", MASTER + textwrap.dedent(services))
+        sh(f"cp /etc/postfix/postfix-files {self.folder}/etc/")
+        sh("chgrp postdrop /usr/sbin/postqueue /usr/sbin/postdrop; chmod g+s /usr/sbin/postqueue /usr/sbin/postdrop")
+        case.addCleanup(self.stop)
+        self.start()
+
+    def command(self, words):
+        return sh(f"{self.wrapper} {words.replace(' ', f' -c {self.folder}/etc ', 1)}")
+
+    def start(self):
+        self.command("postfix start >/dev/null")
+        listening = f"{self.wrapper} ss -Hltn 'sport = :25'"
+        wait_for(lambda: len(sh(listening).splitlines()) >= self.services.count(":25 "), "Postfix", self.log)
+
+    def stop(self):
+        if os.path.exists(f"{self.folder}/queue/pid/master.pid"):
+            sh(f"{self.wrapper} postfix -c {self.folder}/etc stop >/dev/null 2>&1 || true")
+
+    def log(self):
+        return read(f"{self.folder}/maillog")
