@@ -1,0 +1,234 @@
+"""Name servers that others wrote, and what the C library makes of them: the
+names of a zone are found, wherever they are and whoever is down."""
+
+import os
+import signal
+
+import machine
+from machine import Case, is_listening, name_servers, sh, wait_for, write
+
+# Where a mail server is up, and where one listens that says nothing.
+UP, SILENT = "127.0.1.1", "127.0.1.2"
+MANY = 40
+
+# What the musl of the program is known to keep of a name's addresses.
+KEPT = 48
+
+ZONE = f"""
+host-record=one.test,{UP}
+host-record=six.test,::1
+host-record=both.test,{UP},::1
+host-record=silent-and-up.test,{SILENT}
+host-record=silent-and-up.test,{UP}
+cname=alias.test,one.test
+cname=chain1.test,chain2.test
+cname=chain2.test,chain3.test
+cname=chain3.test,chain4.test
+cname=chain4.test,chain5.test
+cname=chain5.test,chain6.test
+cname=chain6.test,chain7.test
+cname=chain7.test,chain8.test
+cname=chain8.test,both.test
+cname=broken.test,nothing.test
+host-record=nodata.test,{UP}
+mx-host=mxonly.test,one.test,10
+host-record=short.sub.test,{UP}
+"""
+
+
+def addresses(name, count, network, last):
+    """A zone's lines: so many addresses of a name where nothing listens, and
+    one where a server is up."""
+    lines = [f"host-record={name},{network}.{i}" for i in range(2, count + 2)]
+    return "\n".join([*lines, f"host-record={name},{last}"]) + "\n"
+
+
+class NameServers(Case):
+    def setUp(self):
+        self.start(["/usr/sbin/smtp-sink", "-u", "postfix", f"{UP}:25", "100"], log=f"{self.folder}/sink")
+        self.start(["/usr/sbin/smtp-sink", "-u", "postfix", "[::1]:25", "100"], log=f"{self.folder}/sink6")
+        for address in [UP, "[::1]"]:
+            wait_for(lambda: is_listening(25, address), "smtp-sink")
+        self.listen(SILENT)
+        name_servers("nameserver 127.0.0.1\n")
+        machine.hosts("")
+
+    def dnsmasq(self, address="127.0.0.1", zone=ZONE, elsewhere="--address=/#/"):
+        """A name server of this zone; names elsewhere do not exist."""
+        conf = f"{self.folder}/{address}.conf"
+        write(conf, zone)
+        words = ["/usr/sbin/dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root"]
+        words += ["--bind-interfaces", f"--listen-address={address}", "--except-interface=nothing"]
+        words += [f"--conf-file={conf}", "--log-facility=-", "--log-queries", "--pid-file=", "--local=/test/", elsewhere]
+        server = self.start(words, log=f"{self.folder}/{address}.log")
+        where = address if "." in address else f"[{address}]"
+        wait_for(lambda: sh(f"ss -Hlun 'sport = :53 and src {where}'").strip(), "dnsmasq", server.log)
+        return server
+
+    def test_zone(self):
+        """One address, both families, CNAMEs and chains of them; names that
+        do not exist or have no address."""
+        self.dnsmasq()
+        for name in ["one", "six", "both", "alias", "chain8", "chain4", "chain1", "ONE", "silent-and-up"]:
+            for _ in range(5):
+                self.answers(f"10:{name}.test", f"{name}.test")
+        for name in ["none", "broken", "mxonly"]:
+            for _ in range(5):
+                run = self.answers(f"-v {name}.test", "")
+                self.assertRegex(run.stderr, "no such host")
+        self.answers("-4 six.test", "")
+        self.answers("-6 one.test", "")
+        self.answers("-4 both.test", "both.test")
+        self.answers("-6 both.test", "both.test")
+        self.answers("--stop one.test 10:none.test 20:alias.test 30:both.test", "")
+        self.answers("--stop one.test 10:six.test 20:alias.test", "six.test")
+        self.answers("--stop both.test 10:six.test 20:alias.test", "")
+        self.assertEqual(self.run_check("--stop none.test one.test").status, 2)
+
+    def test_many_addresses(self):
+        """Of forty addresses the last is up, in an answer that is too big for
+        UDP: dnsmasq gives it by TCP. Of sixty, more than the C library keeps,
+        those that it keeps count."""
+        self.dnsmasq(zone=addresses("forty.test", 39, "127.0.2", UP) + addresses("sixty.test", 59, "127.0.2", UP))
+        for _ in range(20):
+            self.answers("forty.test", "forty.test")
+        run = self.run_check("-v sixty.test")
+        self.assertEqual(run.stderr.count("refused"), min(59, KEPT), run)
+
+    def test_without_resolv_conf(self):
+        """127.0.0.1 is asked. Where nobody is there, musl waits five seconds
+        for somebody to come, glibc does not."""
+        os.unlink("/etc/resolv.conf")
+        run = self.answers("-v one.test", "", most=9)
+        self.assertRegex(run.stderr, "name server failed")
+        self.dnsmasq()
+        self.answers("one.test", "one.test")
+        self.answers("none.test", "")
+        name_servers("")
+        self.answers("one.test", "one.test")
+
+    def test_hosts_only(self):
+        """Names of the hosts file need no name server."""
+        machine.hosts(f"{UP} mx.hosts\n")
+        self.answers("mx.hosts", "mx.hosts")
+
+    def test_search_list(self):
+        self.dnsmasq()
+        name_servers("search nowhere.test sub.test\nnameserver 127.0.0.1\n")
+        self.answers("short", "short")
+        self.answers("one.test", "one.test")
+        self.answers("short.", "")
+        self.answers("none", "")
+
+    def silent_name_server(self, address):
+        """It takes questions and gives no answer: stopped, not gone."""
+        server = self.dnsmasq(address)
+        server.signal(signal.SIGSTOP)
+        self.addCleanup(server.signal, signal.SIGCONT)
+        return server
+
+    def test_silent(self):
+        """The C library would wait longer than the program."""
+        self.silent_name_server("127.0.0.1")
+        run = self.answers("-v --timeout 1.5 one.test", "", least=1.5)
+        self.assertRegex(run.stderr, "lookup: no answer within 1.5 s")
+        self.assertEqual(self.run_check(f"--timeout 1 --stop one.test {UP}").status, 2)
+        self.answers(f"--timeout 1 one.test {UP}", UP, least=1)
+
+    def test_timeout_1_attempts_1(self):
+        """The C library gives up after a second, and so the program does."""
+        self.silent_name_server("127.0.0.1")
+        name_servers("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        run = self.answers("-v --timeout 10 one.test", "", least=1, most=3)
+        self.assertRegex(run.stderr, "name server failed")
+
+    def test_two_of_three_down(self):
+        """musl asks all three at once: the one that answers is enough."""
+        self.dnsmasq("127.0.0.3")
+        name_servers("nameserver 127.0.0.1\nnameserver 127.0.0.2\nnameserver 127.0.0.3\n")
+        for _ in range(10):
+            self.answers("one.test", "one.test", most=2)
+        self.silent_name_server("127.0.0.1")
+        self.silent_name_server("127.0.0.2")
+        for _ in range(10):
+            self.answers("one.test", "one.test", most=2)
+        self.answers("chain1.test", "chain1.test", most=2)
+
+    def test_server_failure(self):
+        """The name server refuses. musl hopes for a better answer for five
+        seconds, glibc does not."""
+        self.dnsmasq(elsewhere="--all-servers")
+        run = self.answers("-v mx.elsewhere.example", "", most=9)
+        self.assertRegex(run.stderr, "name server failed")
+
+    def test_by_ipv6(self):
+        self.dnsmasq("::1")
+        name_servers("nameserver ::1\n")
+        self.answers("both.test", "both.test")
+
+    def test_attempts_0(self):
+        """musl divides by the number of attempts: a fault of this machine."""
+        self.dnsmasq()
+        name_servers("nameserver 127.0.0.1\noptions attempts:0\n")
+        run = self.run_check("one.test")
+        self.assertEqual(run.status, 2, run)
+        self.assertIn("resolv.conf", run.stderr)
+        self.answers(UP, UP)
+
+    def test_odd_resolv_conf(self):
+        """Whatever stands in resolv.conf, the program ends with an answer."""
+        self.dnsmasq()
+        texts = [
+            "nameserver",
+            "nameserver \n",
+            "nameserver not-an-address\n",
+            "nameserver 300.1.1.1\nnameserver 127.0.0.1\n",
+            "options\n",
+            "options timeout:0\nnameserver 127.0.0.1\n",
+            "options ndots:99999999999999999999\nnameserver 127.0.0.1\n",
+            "options timeout:99999999999 attempts:99999999999\nnameserver 127.0.0.1\n",
+            "options timeout:-1 attempts:-1\nnameserver 127.0.0.1\n",
+            "search " + "a" * 400 + "\nnameserver 127.0.0.1\n",
+            "search " + " ".join(["sub.test"] * 60) + "\nnameserver 127.0.0.1\n",
+            "nameserver 127.0.0.1\n" * 50,
+            "x" * 100000 + "\nnameserver 127.0.0.1\n",
+            "nameserver 127.0.0.1",
+            "\0\xff\n" * 20,
+        ]
+        for text in texts:
+            with self.subTest(text[:60]):
+                name_servers(text)
+                run = self.run_check("--timeout 2 one.test")
+                self.assertIn(run.status, [0, 1], run)
+                self.assertLess(run.seconds, 2 + machine.SLACK)
+
+
+class Unbound(Case):
+    def test_zone(self):
+        """Another name server, and big answers by EDNS or TCP."""
+        self.start(["/usr/sbin/smtp-sink", "-u", "postfix", f"{UP}:25", "100"], log=f"{self.folder}/sink")
+        wait_for(lambda: is_listening(25, UP), "smtp-sink")
+        many = "".join(f'local-data: "many.test. A 127.0.2.{i}"\n' for i in range(2, 2 + MANY))
+        write(f"{self.folder}/conf", f"""
+server:
+    interface: 127.0.0.1
+    username: ""
+    chroot: ""
+    directory: "{self.folder}"
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    module-config: "iterator"
+    local-zone: test. static
+    local-data: "one.test. A {UP}"
+    local-data: "one.test. AAAA 2001:db8::1"
+    local-data: "many.test. A {UP}"
+    {many.replace(chr(10), chr(10) + "    ")}
+""")
+        server = self.start(["/usr/sbin/unbound", "-d", "-c", f"{self.folder}/conf"])
+        name_servers("nameserver 127.0.0.1\n")
+        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "unbound", server.log)
+        for _ in range(20):
+            self.answers("one.test", "one.test")
+            self.answers("many.test", "many.test")
+            self.answers("none.test", "")
