@@ -1,0 +1,223 @@
+"""A machine at its limits: the answer is right, or the status is 2 with a
+reason. It never comes later than the deadline."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import machine
+from machine import Case, GLIBC_PROGRAM, is_listening, sh, wait_for, write
+
+UP, DOWN, SILENT, CLOSING, RESETTING, SLOW = [f"127.0.{kind}.1" for kind in [1, 2, 3, 4, 5, 7]]
+
+
+def many(kind, count):
+    """So many addresses of one kind of crowd.py."""
+    return [f"127.{1 + i // 250}.{kind}.{1 + i % 250}" for i in range(count)]
+
+
+class Limits(Case):
+    def setUp(self):
+        sh("sysctl -qw net.core.somaxconn=8192 net.ipv4.tcp_max_syn_backlog=8192")
+        self.crowd = self.start([sys.executable, f"{machine.SOURCE}/tests/servers/crowd.py"], log=f"{self.folder}/log")
+        wait_for(lambda: is_listening(25), "the crowd", self.crowd.log)
+
+    def dnsmasq(self):
+        names = "".join(f"address=/up{i}.test/{UP}\naddress=/down{i}.test/{DOWN}\n" for i in range(100))
+        write(f"{self.folder}/conf", names)
+        words = "/usr/sbin/dnsmasq --keep-in-foreground --no-resolv --no-hosts --user=root --pid-file= --address=/#/"
+        server = self.start(f"{words} --dns-forward-max=5000 --conf-file={self.folder}/conf")
+        machine.name_servers("nameserver 127.0.0.1\n")
+        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "dnsmasq", server.log)
+
+    def right_or_fault(self, words, answer, **options):
+        """Runs the program; returns whether it gave the answer and not 2."""
+        run = self.run_check(words, **options)
+        if run.status != 2:
+            self.judge(run, answer)
+        self.assertLess(run.seconds, machine.SLACK + 2, run)
+        return run.status != 2
+
+    def test_descriptors(self):
+        """A hundred servers and next to no descriptors. Standard input, output
+        and error are three of them; one more is enough for all addresses."""
+        down = many(2, 50) + many(4, 25) + many(5, 24)
+        for limit in range(4, 33):
+            under = ["prlimit", f"--nofile={limit}:{limit}"]
+            self.answers([*down, UP], UP, under=under)
+            self.answers([UP, *down], UP, under=under)
+            self.answers([*down, DOWN], "", under=under)
+            self.answers(["--timeout=0.3", *many(3, 100)], "", under=under, least=0.3)
+            self.answers(["--jobs=7", *down, UP], UP, under=under)
+        for limit in range(0, 4):
+            # Nothing left to connect with.
+            run = self.run_check([*down, UP], under=["prlimit", f"--nofile={limit}:{limit}"])
+            self.assertEqual(run.status, 2, run)
+
+    def test_descriptors_and_names(self):
+        """A lookup takes one for the hosts file, one for the name server, and
+        one that wakes the loop."""
+        self.dnsmasq()
+        names = [f"down{i}.test" for i in range(99)]
+        right = []
+        for limit in range(4, 33):
+            under = ["prlimit", f"--nofile={limit}:{limit}"]
+            if self.right_or_fault([*names, "up1.test"], "up1.test", under=under):
+                right.append(limit)
+            self.right_or_fault(["--stop=up2.test", *names[:50], "10:up1.test"], "", under=under)
+        self.assertIn(32, right)
+        print(f"100 names: right with these limits of descriptors, else 2: {right} ", end="")
+
+    def test_no_threads(self):
+        """RLIMIT_NPROC 0: addresses need none; a name is a fault."""
+        self.dnsmasq()
+        under = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "prlimit", "--nproc=0"]
+        for _ in range(20):
+            self.answers([DOWN, UP], UP, under=under)
+            self.answers([UP, "up1.test"], UP, under=under)
+            self.answers([DOWN, CLOSING], "", under=under)
+            for words in [["up1.test"], [DOWN, "up1.test"], ["--stop=up1.test", UP]]:
+                run = self.run_check(words, under=under)
+                self.assertEqual(run.status, 2, run)
+
+    def test_memory(self):
+        """RLIMIT_AS of 1 to 8 MiB: a thread, a hundred, 4,000 servers."""
+        self.dnsmasq()
+        names = [f"down{i}.test" for i in range(99)]
+        down = many(2, 4000)
+        for kib in range(256, 8193, 256):
+            under = ["prlimit", f"--as={kib * 1024}"]
+            program = machine.PROGRAM
+            right = self.right_or_fault([DOWN, UP], UP, under=under)
+            self.assertTrue(right or kib < 1024, kib)
+            self.right_or_fault([*names, "up1.test"], "up1.test", under=under)
+            self.right_or_fault(["up1.test", UP], "up1.test", under=under)
+            if kib % 1024 == 0:
+                self.right_or_fault([*down, UP], UP, under=under)
+
+    def test_every_memory_limit(self):
+        """In steps of a page, around where it begins to be enough."""
+        self.dnsmasq()
+        enough = 0
+        for kib in range(128, 640, 4):
+            under = ["prlimit", f"--as={kib * 1024}"]
+            enough += self.right_or_none([DOWN, UP, "up1.test"], under)
+        self.assertGreater(enough, 0)
+
+    def right_or_none(self, words, under):
+        """The same, but where the system cannot even start the program."""
+        popen = subprocess.run([*under, machine.PROGRAM, *words], capture_output=True, timeout=60)
+        machine.checked()
+        self.assertIn((popen.returncode, popen.stdout), [(1, UP.encode() + b"\n"), (2, b""), (-9, b""), (-11, b""), (126, b"")])
+        return popen.returncode in (1, 2)
+
+    def test_stopped_and_continued(self):
+        def stopped(words, *times):
+            """Runs the program; it is stopped and continued by turns, so many
+            seconds after it has begun."""
+            popen = self.begin(words)
+            for i, at in enumerate(times):
+                time.sleep(max(0, popen.began + at - time.monotonic()))
+                popen.send_signal(signal.SIGCONT if i % 2 else signal.SIGSTOP)
+            return self.end(popen)
+
+        for _ in range(3):
+            # Before the deadline: it stays where it was.
+            self.judge(stopped(f"--timeout 1.5 {SILENT}", 0.3, 0.9), "", least=1.5)
+            self.judge(stopped(f"--timeout 5 {SLOW}", 0.3, 0.6), SLOW, least=1)
+            # The greeting comes while it is stopped.
+            self.judge(stopped(f"--timeout 5 {SLOW}", 0.3, 1.5), SLOW, least=1.5)
+            # The deadline passes while it is stopped.
+            self.judge(stopped(f"--timeout 1 {SILENT}", 0.3, 1.5), "", least=1.5)
+            self.judge(stopped(f"--timeout 0.5 {SLOW}", 0.2, 0.8), "", least=0.8)
+            # Again and again.
+            times = [0.2 + i * 0.01 for i in range(100)]
+            self.judge(stopped(f"--timeout 1.5 {SILENT}", *times), "", least=1.5)
+            self.judge(stopped(f"--timeout 5 {SILENT} {SLOW}".replace(SILENT, DOWN), *times), SLOW, least=1)
+        # The very first instructions.
+        for _ in range(100):
+            self.judge(stopped([DOWN, UP], 0.0, 0.001), UP)
+
+    def test_wall_clock(self):
+        """The wall clock jumps for hours to and fro while it waits. The clock
+        of this machine stays as it is: a library stands between."""
+        write(f"{self.folder}/time", "+0")
+        library = sh("ls /usr/lib/*/faketime/libfaketime.so.1").strip()
+        environment = dict(
+            os.environ,
+            LD_PRELOAD=library,
+            FAKETIME_TIMESTAMP_FILE=f"{self.folder}/time",
+            FAKETIME_NO_CACHE="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+        )
+
+        def year():
+            return sh(f"export LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE={self.folder}/time FAKETIME_NO_CACHE=1; date +%Y").strip()
+
+        years = set()
+        ended = threading.Event()
+
+        def jump():
+            while not ended.is_set():
+                for jump in ["+3000d", "-3000d", "+1h", "-1h", "+0"]:
+                    write(f"{self.folder}/time.new", jump)
+                    os.rename(f"{self.folder}/time.new", f"{self.folder}/time")
+                    time.sleep(0.02)
+
+        thread = threading.Thread(target=jump)
+        thread.start()
+        try:
+            options = {"program": GLIBC_PROGRAM, "env": environment}
+            for _ in range(3):
+                self.answers(f"--timeout 1.5 {SILENT}", "", least=1.5, **options)
+                self.answers(f"--timeout 5 {SLOW}", SLOW, least=1, **options)
+            for _ in range(20):
+                self.answers([DOWN, UP], UP, **options)
+                years.add(year())
+        finally:
+            ended.set()
+            thread.join()
+        self.assertGreater(len(years), 1, "the clock did not jump")
+
+    def test_300_processes(self):
+        """At once, at one server that is up, one that is silent, and by
+        name."""
+        self.dnsmasq()
+        for words, answer, least in [
+            ([DOWN, "10:" + UP], UP, 0),
+            (["--timeout=3", SILENT, DOWN], "", 3),
+            (["--timeout=20", "down1.test", "10:up1.test"], "up1.test", 0),
+        ]:
+            processes = [self.begin(words) for _ in range(300)]
+            for popen in processes:
+                # Three hundred begin on a machine that has two processors.
+                self.judge(self.end(popen), answer, least, most=20)
+
+    def test_4000_servers(self):
+        down = many(2, 2000) + many(4, 1000) + many(5, 999)
+        self.answers([*down, UP], UP, most=10)
+        self.answers([UP, *down], UP)
+        self.answers([*down, DOWN], "", most=10)
+        self.answers(["--timeout=2", *many(3, 4000)], "", least=2, most=8)
+        self.answers(["--timeout=2", "-v", *many(3, 4000)], "", least=2, most=8)
+        self.answers([*(f"{i}:{address}" for i, address in enumerate(down)), f"4000:{UP}"], UP, most=10)
+        self.answers(["--stop", down[-1], *(f"10:{address}" for address in down)], "")
+        under = ["prlimit", "--nofile=16:16"]
+        self.answers([*down, UP], UP, most=10, under=under)
+        self.dnsmasq()
+        self.answers(["--timeout=20", *(f"none{i}.test" for i in range(3999)), "up1.test"], "up1.test", most=20)
+        # The longest command line that the system takes.
+        names = [f"{'a' * 60}.{'b' * 60}.{i}.test" for i in range(10000)]
+        run = self.answers(["--timeout=2", *names, UP], UP, most=8) if False else self.run_check(["--timeout=2", *names])
+        self.assertLess(run.seconds, 8, run)
+
+    def test_without_end(self):
+        """Greetings that do not end."""
+        for _ in range(20):
+            self.answers(["127.0.8.1"], "")
+            self.answers(["127.0.9.1"], "127.0.9.1")
+            self.answers(["127.0.6.1"], "127.0.6.1")
+        self.answers(["--timeout=1", SILENT, "127.0.9.1", "127.0.8.1"], "127.0.9.1", least=1)
