@@ -183,8 +183,14 @@ check: target/smtpdcheck
 # Installs what it needs; takes minutes. Each part is a command of its own: see tests/servers/run --help.
 check-servers: target/smtpdcheck
 	@$(rust)
+	fuzz="--quiet --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz"
+	(set -x; cargo run --release $$fuzz)
+	if rustup component add --toolchain nightly miri rust-src; then
+	  (set -x; cargo +nightly miri run $$fuzz -- all 40)
+	else
+	  echo "check-servers: NOT CHECKED with Miri, which comes with rustup's nightly toolchain" >&2
+	fi
 	set -x
-	cargo run --quiet --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
 	SMTPDCHECK=$(CURDIR)/target/smtpdcheck tests/servers/run
 
 # Of Postfix only posttls-finger is wanted: the package is unpacked, for installed it would set up a mail server.
