@@ -9,9 +9,7 @@ fetched; what is written goes to memory. It has port 25, and the addresses
 
 import glob
 import os
-import re
 import resource
-import shutil
 import signal
 import socket
 import subprocess
