@@ -56,10 +56,13 @@ impl Report {
     pub fn fate(&self, server: &Server, probe: &Probe, known: Known) {
         let up = known.up == Some(true);
         let mut why = match probe.memory {
-            Memory::None => String::new(),
-            Memory::Down(age) => format!("remembered, {age} s ago"),
-            Memory::Taken(age) => format!("remembered, asked again {age} s ago by another process"),
-        };
+            Memory::None => None,
+            Memory::Down(age) => Some(("", age)),
+            Memory::Taken(age) => Some(("asked again ", age)),
+        }
+        .map_or(String::new(), |(what, age)| {
+            format!("remembered, {what}{age} s ago")
+        });
         let mut tell = |who: &dyn Display, what: &dyn Display| {
             let separator = if why.is_empty() { "" } else { "; " };
             // A string takes all that is written to it.

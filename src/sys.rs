@@ -25,6 +25,7 @@ mod process {
     use std::ffi::{CStr, OsStr, c_char, c_int};
     use std::mem;
     use std::os::unix::ffi::OsStrExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Where the program starts: C's `main`, not the standard library's,
     /// which opens `/dev/null` for closed descriptors and aborts where there
@@ -48,12 +49,22 @@ mod process {
         unsafe { libc::_exit(status) }
     }
 
+    /// Ends with a line on standard error, whatever thread it is that cannot
+    /// go on. If several cannot, one of them says so.
+    fn fail(line: &str) -> ! {
+        static FAILED: AtomicBool = AtomicBool::new(false);
+        while FAILED.swap(true, Ordering::Relaxed) {
+            // The one that says so is about to end the process.
+            std::hint::spin_loop();
+        }
+        exit(crate::fail(line))
+    }
+
     /// Lets the process end in words of its own where musl's resolver divides
     /// by zero: by the number of attempts that `resolv.conf` allows.
     pub fn catch_division_by_zero() {
         extern "C" fn end(_: c_int) {
-            let why = "smtpdcheck: cannot look names up: resolv.conf says 'attempts:0'\n";
-            exit(crate::fail(why));
+            fail("smtpdcheck: cannot look names up: resolv.conf says 'attempts:0'\n");
         }
         let handler = end as extern "C" fn(c_int);
         // SAFETY: all that the handler calls can be called at any time.
@@ -76,7 +87,7 @@ mod process {
             // SAFETY: any size will do.
             let memory = unsafe { libc::malloc(layout.size()) };
             if memory.is_null() || layout.align() > mem::align_of::<libc::max_align_t>() {
-                exit(crate::fail("smtpdcheck: no memory left\n"));
+                fail("smtpdcheck: no memory left\n");
             }
             memory.cast()
         }

@@ -115,7 +115,7 @@ fn fits(host: &Host, text: &[u8]) {
             let text = str::from_utf8(inside.unwrap_or(text)).expect("ASCII");
             let (before, after) = text.split_once('%').expect("a zone");
             assert_eq!(
-                (Ok(*ip), zone.to_bytes()),
+                (Ok(*ip), zone.as_bytes()),
                 (before.parse(), after.as_bytes()),
                 "{shown}"
             );
