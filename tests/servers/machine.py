@@ -167,7 +167,7 @@ class Process:
         self.log_path = log
         with open(log, "ab") as file:
             self.popen = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, **options
+                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, **options
             )
 
     def log(self):
@@ -182,7 +182,12 @@ class Process:
             try:
                 self.popen.wait(10)
             except subprocess.TimeoutExpired:
-                self.popen.kill()
+                pass
+        try:
+            # With all the processes that it has started.
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
         self.popen.wait()
 
 
@@ -202,6 +207,7 @@ class Case(unittest.TestCase):
         program = options.pop("program", PROGRAM)
         words = [*wrapper, program, *words]
         checked()
+        began = time.monotonic()
         popen = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -209,7 +215,7 @@ class Case(unittest.TestCase):
             stderr=subprocess.PIPE,
             **options,
         )
-        popen.began = time.monotonic()
+        popen.began = began
         return popen
 
     def end(self, popen):

@@ -127,6 +127,18 @@ smtpd_relay_restrictions = reject_unauth_destination
         paths = [glob.glob(f"{postfix.folder}/queue/{queue}/**", recursive=True) for queue in ["incoming", "active", "deferred"]]
         return self.ids(path for path in sum(paths, []) if os.path.isfile(path))
 
+    def drain(self, condition, *servers):
+        """Waits for a condition of the queues. A queue manager that finds a
+        mail still being delivered leaves it alone until it starts anew."""
+
+        def is_drained():
+            for server in servers:
+                server.command("postfix reload >/dev/null 2>&1")
+            time.sleep(3)
+            return condition()
+
+        wait_for(is_drained, "the queues to drain", servers[0].log, seconds=30)
+
     def primary_signal(self, number):
         for pid in sh("ip netns pids mx1").split():
             os.kill(int(pid), number)
@@ -155,7 +167,7 @@ smtpd_relay_restrictions = reject_unauth_destination
                 up()
                 wait_for(lambda: deferred in self.deliver(MX2), "a deferral", self.secondary.log)
         # smtp-source writes no message ids: those count as one mail.
-        wait_for(lambda: not self.queued(self.secondary), "an empty queue", self.secondary.log, seconds=30)
+        self.drain(lambda: not self.queued(self.secondary), self.secondary)
 
     def test_no_mail_is_lost(self):
         """The primary goes down and up fifty times while mail comes in."""
@@ -180,13 +192,11 @@ smtpd_relay_restrictions = reject_unauth_destination
         self.assertEqual(source.popen.wait(60), 0, source.log())
         self.assertEqual(source.log(), "")
 
-        def is_drained():
-            return len(self.delivered()) >= count
-
         try:
-            wait_for(is_drained, "the queues to drain", seconds=30)
+            self.drain(lambda: len(self.delivered()) >= count, self.secondary, sender)
         except AssertionError:
-            pass  # What is still queued is not lost.
+            # What is still queued is not lost.
+            print(sh(f"postqueue -c {self.secondary.folder}/etc -p; postqueue -c {sender.folder}/etc -p"), end="")
         delivered = self.delivered()
         at_sender, at_secondary = self.queued(sender) - delivered, self.queued(self.secondary) - delivered
         taken = len(re.findall(r"postfix/qmgr.*from=<from@sender.test>.*queue active", self.secondary.log()))

@@ -26,6 +26,8 @@ class MailServer:
     )
 
     def setUp(self):
+        # A server does not wait for the last one's children to leave.
+        wait_for(lambda: not is_listening(25), "port 25 to be free")
         self.start_server()
         for address in self.ADDRESSES:
             wait_for(lambda: is_listening(25, f"[{address}]"), f"port 25 of {address}", self.log)
