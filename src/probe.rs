@@ -212,7 +212,10 @@ impl Probe {
     /// Makes the attempts that are due. After an error, this machine's,
     /// something is left to do.
     pub fn connect(&mut self, now: Instant) -> sys::Result<()> {
-        while self.state == State::Probing && self.next_attempt.is_none_or(|next| next <= now) {
+        while self.state == State::Probing
+            && !self.is_late(now)
+            && self.next_attempt.is_none_or(|next| next <= now)
+        {
             let Some((family, address)) = self.untried() else {
                 break;
             };
@@ -225,6 +228,10 @@ impl Probe {
         Ok(())
     }
 
+    fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// Ends what has come to its end: by the deadline, or because there is
     /// nothing left to try.
     pub fn conclude(&mut self, now: Instant) {
@@ -232,7 +239,7 @@ impl Probe {
         // kept from looking: so it looks until nothing more has come.
         let progress = std::mem::take(&mut self.progress);
         let open = self.lookup.is_any_open();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.is_late(now) {
             if !progress {
                 self.time_out(now);
             }

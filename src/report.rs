@@ -131,9 +131,6 @@ impl Report {
         let what = match &outcome.result {
             Ok(()) => format!("greeting {text}"),
             Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
-            Err(Cause::Greeting) if matches!(text.len(), 1 | 2) && is_number(text.as_bytes()) => {
-                format!("greeting beginning with {text}")
-            }
             Err(Cause::Greeting) => format!("not SMTP: \"{text}\""),
             Err(Cause::Refused) => "refused".into(),
             Err(Cause::Unreachable) => "unreachable".into(),
@@ -188,11 +185,9 @@ impl Report {
 /// Whether the beginning of a line is that of an SMTP reply.
 fn is_reply(text: &str) -> bool {
     let (code, rest) = text.as_bytes().split_at(text.len().min(3));
-    code.len() == 3 && is_number(code) && matches!(rest.first(), None | Some(b' ' | b'-'))
-}
-
-fn is_number(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_digit)
+    !code.is_empty()
+        && code.iter().all(u8::is_ascii_digit)
+        && matches!(rest.first(), None | Some(b' ' | b'-'))
 }
 
 /// An address as it is written in an argument, and a colon.
@@ -245,10 +240,10 @@ mod tests {
 
     #[test]
     fn replies() {
-        for text in ["554", "554 no", "554-no"] {
+        for text in ["554", "554 no", "554-no", "55", "5"] {
             assert!(is_reply(text), "{text}");
         }
-        for text in ["", "55", "5544", "HTTP/1.1 400", "\\x15\\x03"] {
+        for text in ["", "5544", "HTTP/1.1 400", "\\x15\\x03"] {
             assert!(!is_reply(text), "{text}");
         }
     }
