@@ -14,6 +14,7 @@
     reason = "a test that cannot go on ends at the line that says why"
 )]
 
+mod cache;
 mod common;
 mod dns;
 mod namespace;
