@@ -138,18 +138,17 @@ impl Cache {
     /// What is remembered of a host. An entry that has run out is taken over
     /// for this process, which is to find out more.
     pub fn recall(&self, place: Place) -> Memory {
-        let now = sys::seconds();
-        let (memory, run_out) = self.judge(self.read(place), place, now);
+        let (memory, run_out) = self.look(place);
         let Some(late) = run_out else {
             return memory;
         };
         // From here on this process and others may want the same.
         match sys::try_lock(&self.file) {
             Ok(()) => {
-                let (memory, run_out) = self.judge(self.read(place), place, now);
+                let (memory, run_out) = self.look(place);
                 if run_out.is_some() {
-                    let tag = place.tag | TAKEN;
-                    self.write(place, Entry { tag, time: now });
+                    let (tag, time) = (place.tag | TAKEN, sys::seconds());
+                    self.write(place, Entry { tag, time });
                 }
                 sys::unlock(&self.file);
                 memory
@@ -182,6 +181,13 @@ impl Cache {
         if self.read(place).tag & !TAKEN == place.tag {
             self.write(place, Entry { tag: 0, time: 0 });
         }
+    }
+
+    /// What the entry of a host says now. The time is read last: what another
+    /// process has just written must not seem to come from the future.
+    fn look(&self, place: Place) -> (Memory, Option<u32>) {
+        let entry = self.read(place);
+        self.judge(entry, place, sys::seconds())
     }
 
     /// What an entry says of a host, and if it has run out, for how long.
@@ -321,4 +327,123 @@ fn make(path: &CStr) -> Result<(), Refusal> {
     // After a power cut the name is not there before the content.
     file.sync_data().map_err(Errno::from)?;
     Ok(sys::rename(&other, path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache of which only the key and the times matter.
+    fn cache(key: [u64; 2]) -> std::io::Result<Cache> {
+        Ok(Cache {
+            file: File::open("/dev/null")?,
+            key,
+            lasts: 60,
+            grace: 11,
+            trouble: Cell::new(None),
+        })
+    }
+
+    #[test]
+    fn every_hash_has_its_place() {
+        let last = SIZE as u64 - SLOT as u64;
+        let table = [
+            (0, HEADER as u64, 0),
+            (1, 40, 0),
+            (1023, last, 0),
+            (1024, HEADER as u64, 0),
+            // One bit belongs to neither.
+            (1 << 32, HEADER as u64, 0),
+            (1 << 33, HEADER as u64, 1),
+            (1 << 63, HEADER as u64, 1 << 30),
+            (u64::MAX, last, TAKEN - 1),
+            (0x8000_0002_0000_0005, 72, 0x4000_0001),
+        ];
+        for (hash, offset, tag) in table {
+            assert_eq!(Place::of(hash), Place { offset, tag }, "{hash:x}");
+        }
+    }
+
+    #[test]
+    fn a_new_place_for_every_bit_of_the_slot_and_the_tag() {
+        for bit in (0..10).chain(33..64) {
+            let (zero, one) = (Place::of(0), Place::of(1 << bit));
+            assert_eq!(zero.offset == one.offset, bit > 9, "{bit}");
+            assert_eq!(zero.tag == one.tag, bit <= 9, "{bit}");
+        }
+    }
+
+    #[test]
+    fn entries_of_every_age() -> std::io::Result<()> {
+        use Memory::{Down, None as Nothing, Taken};
+        let cache = cache([0; 2])?;
+        let now = 1_800_000_000;
+        let place = Place { offset: 32, tag: 5 };
+        let (own, taken) = (place.tag, place.tag | TAKEN);
+        let table = [
+            (own, now, (Down(0), None)),
+            (own, now - 1, (Down(1), None)),
+            (own, now - 59, (Down(59), None)),
+            (own, now - 60, (Nothing, Some(0))),
+            (own, now - 70, (Nothing, Some(10))),
+            (own, 1, (Nothing, Some(now - 61))),
+            (own, 0, (Nothing, None)),
+            (own, now + 1, (Nothing, None)),
+            (own, u32::MAX, (Nothing, None)),
+            (taken, now, (Taken(0), None)),
+            (taken, now - 10, (Taken(10), None)),
+            (taken, now - 11, (Nothing, Some(0))),
+            (taken, now - 12, (Nothing, Some(1))),
+            (taken, 1, (Nothing, Some(now - 12))),
+            (taken, 0, (Nothing, None)),
+            (taken, now + 1, (Nothing, None)),
+            (taken, u32::MAX, (Nothing, None)),
+            // Of another host.
+            (0, now, (Nothing, None)),
+            (4, now, (Nothing, None)),
+            (own | 1 << 30, now, (Nothing, None)),
+            (TAKEN, now - 100, (Nothing, None)),
+            (u32::MAX, now - 100, (Nothing, None)),
+        ];
+        for (tag, time, expected) in table {
+            let entry = Entry { tag, time };
+            assert_eq!(cache.judge(entry, place, now), expected, "{entry:?}");
+        }
+        // Before 1970 the clock stands still.
+        let entry = Entry { tag: own, time: 0 };
+        assert_eq!(cache.judge(entry, place, 0), (Nothing, None));
+        Ok(())
+    }
+
+    #[test]
+    fn places_depend_on_all_that_is_asked_and_on_the_key() -> std::io::Result<()> {
+        let (one, other) = (cache([1, 2])?, cache([1, 3])?);
+        let place = |cache: &Cache, text: &str, port, families| {
+            let server = Server::parse(text.as_bytes()).ok();
+            server.map(|server| cache.place(&server, port, families))
+        };
+        let all = [
+            place(&one, "mx.test", 25, [true, true]),
+            place(&other, "mx.test", 25, [true, true]),
+            place(&cache([2, 2])?, "mx.test", 25, [true, true]),
+            place(&one, "mx2.test", 25, [true, true]),
+            place(&one, "mx.test", 26, [true, true]),
+            place(&one, "mx.test", 25 << 8, [true, true]),
+            place(&one, "mx.test", 25, [true, false]),
+            place(&one, "mx.test", 25, [false, true]),
+            place(&one, "192.0.2.1", 25, [true, true]),
+            place(&one, "::1", 25, [true, true]),
+            place(&one, "fe80::1%lo", 25, [true, true]),
+            place(&one, "fe80::1%eth0", 25, [true, true]),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            let tag = |place: &Option<Place>| place.map(|place| place.tag);
+            assert!(all[..i].iter().all(|b| tag(a) != tag(b)), "{i}");
+        }
+        for (a, b) in [("MX.test.", "mx.TEST"), ("5:mx.test", "10:mx.test")] {
+            let of = |text| place(&one, text, 25, [true, true]);
+            assert_eq!(of(a), of(b), "{a}");
+        }
+        Ok(())
+    }
 }

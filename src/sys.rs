@@ -258,7 +258,7 @@ pub struct Status {
     pub owner: u32,
     /// Whether everyone may write to it.
     pub is_writable: bool,
-    /// Whether no other name is linked to it.
+    /// Whether no other name is linked to it; it may have none any more.
     pub has_one_name: bool,
     /// Its size, in bytes.
     pub size: libc::off_t,
@@ -290,7 +290,7 @@ impl From<libc::stat> for Status {
             is_regular: raw.st_mode & libc::S_IFMT == libc::S_IFREG,
             owner: raw.st_uid,
             is_writable: raw.st_mode & libc::S_IWOTH != 0,
-            has_one_name: raw.st_nlink == 1,
+            has_one_name: raw.st_nlink <= 1,
             size: raw.st_size,
             inode: raw.st_ino,
         }
