@@ -406,19 +406,19 @@ def answering():
 
 
 def cached():
-    """A server is found down, and asked for again."""
+    """A server that accepts and is silent is found down, and asked for again."""
     help_text = subprocess.run([PLACES["smtpdcheck"], "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
     if "--cache" not in help_text:
         return
     cache = os.path.join(WORK, "cache")
     if os.path.exists(cache):
         os.remove(cache)
-    _keep, port = refusing_port()
-    words = [PLACES["smtpdcheck"], "--cache", cache, "--port", str(port), "127.0.0.1"]
+    _keep, port = listener()
+    words = [PLACES["smtpdcheck"], "--timeout", "0.2", "--cache", cache, "--port", str(port), "127.0.0.1"]
     wait(spawn(words))
     count, names = system_calls(words)
     sockets = "no socket" if "socket" not in names else "a socket"
-    row("answered from the cache", f"{sockets}, {count} system calls", "smtpdcheck --cache FILE --port PORT 127.0.0.1",
+    row("answered from the cache", f"{sockets}, {count} system calls", "smtpdcheck --timeout 0.2 --cache FILE --port PORT 127.0.0.1",
         "no socket, at most 20", "socket" not in names and count <= 20)
 
 
