@@ -122,7 +122,7 @@ impl Cache {
 
     /// Where a server is remembered, as asked on this port by these families.
     pub fn place(&self, server: &Server, port: u16, families: [bool; 2]) -> Place {
-        #[expect(deprecated, reason = "the only keyed hash that std has for good")]
+        #[allow(deprecated, reason = "the only keyed hash that std has for good")]
         let mut hash = std::hash::SipHasher::new_with_keys(self.key[0], self.key[1]);
         let [high, low] = port.to_be_bytes();
         let [ipv4, ipv6] = families.map(u8::from);

@@ -48,7 +48,7 @@ const FAULT: i32 = 2;
 
 /// The program: takes the arguments without its name, returns the exit
 /// status.
-#[cfg_attr(test, expect(dead_code))]
+#[cfg_attr(test, allow(dead_code))]
 fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
     let status = occupy_closed().and_then(|()| {
         sys::block_write_signals();

@@ -238,7 +238,6 @@ fn server(argument: &[u8]) -> Result<Server, String> {
 
 /// Seconds with an optional fraction; zero means no timeout. What is less
 /// than a nanosecond counts as one, so that it does not become zero.
-#[expect(clippy::option_option)]
 fn timeout(value: &[u8]) -> Option<Option<Duration>> {
     let point = value.iter().position(|&b| b == b'.').unwrap_or(value.len());
     let whole = &value[..point];
