@@ -214,6 +214,7 @@ install:
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
 	install -m 755 $$program "$(DESTDIR)$(BINDIR)/smtpdcheck"
 	install -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
+	echo "installed $(DESTDIR)$(BINDIR)/smtpdcheck (from $$program) and $(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
