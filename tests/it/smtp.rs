@@ -290,7 +290,9 @@ fn listen(stream: &mut TcpStream, time: Duration, taken: &mut Vec<u8>, last: &[u
         match stream.read(&mut byte) {
             Ok(0) => return Some(End::Closed),
             Ok(_) => taken.extend(byte),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // A machine that is stopped and goes on interrupts whoever waits for a limited time.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => return Some(End::Reset),
         }
     }
