@@ -226,7 +226,8 @@ fn server(argument: &[u8]) -> Result<Server, String> {
             Misuse::Empty => "a server is an empty argument".into(),
             Misuse::Priority => format!(
                 "server '{shown}' has a bad priority: \
-                 a number from 0 to 65535 comes before the first colon"
+                 a number from 0 to 65535 comes before the first colon \
+                 (a port is given with --port)"
             ),
             Misuse::Brackets => format!(
                 "server '{shown}' is an IPv6 address without brackets: write [{shown}], \

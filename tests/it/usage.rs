@@ -178,7 +178,7 @@ fn a_bad_priority_is_misuse() {
         b"\x1b[2J",
         b"127.0.0.2",
     ];
-    let why = "has a bad priority: a number from 0 to 65535 comes before the first colon";
+    let why = "has a bad priority: a number from 0 to 65535 comes before the first colon (a port is given with --port)";
     each(priorities, |priority| {
         let server = [*priority, b":127.0.0.2"].concat();
         let reason = format!("server '{}' {why}", escaped(&server));
