@@ -76,6 +76,7 @@ def set_up():
         mount -t proc proc root/proc
         mount -t sysfs sysfs root/sys
         mount --rbind /dev root/dev
+        [ ! -d root/dev/shm ] || mount -t tmpfs tmpfs root/dev/shm
         mount -t tmpfs tmpfs root/tmp
         mount -t tmpfs tmpfs root/run
         chmod 1777 root/tmp
