@@ -96,7 +96,7 @@ class Postscreen(MailServer, Case):
 
     ADDRESSES = ["127.0.0.1"]
     CLEAN = r"postscreen\[\d+\]: HANGUP after \S+ from .* in tests before SMTP handshake$"
-    WAIT = 2
+    WAIT = 4
 
     def start_server(self):
         self.server = PostfixServer(
@@ -116,7 +116,7 @@ class Postscreen(MailServer, Case):
     def test_the_first_line_is_enough(self):
         """It does not wait for the last one, and says nothing before it."""
         for _ in range(TIMES):
-            self.answers(["127.0.0.1"], "127.0.0.1", most=1)
+            self.answers(["127.0.0.1"], "127.0.0.1", most=self.WAIT)
         self.count_clean(TIMES)
 
     def test_heard_out_while_another_server_is_waited_for(self):

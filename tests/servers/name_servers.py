@@ -139,7 +139,7 @@ class NameServers(Case):
         """The C library gives up after a second, and so the program does."""
         self.silent_name_server("127.0.0.1")
         name_servers("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
-        run = self.answers("-v --timeout 10 one.test", "", least=1, most=3)
+        run = self.answers("-v --timeout 10 one.test", "", least=1)
         self.assertRegex(run.stderr, "name server failed")
 
     def test_two_of_three_down(self):
@@ -147,12 +147,12 @@ class NameServers(Case):
         self.dnsmasq("127.0.0.3")
         name_servers("nameserver 127.0.0.1\nnameserver 127.0.0.2\nnameserver 127.0.0.3\n")
         for _ in range(10):
-            self.answers("one.test", "one.test", most=2)
+            self.answers("one.test", "one.test")
         self.silent_name_server("127.0.0.1")
         self.silent_name_server("127.0.0.2")
         for _ in range(10):
-            self.answers("one.test", "one.test", most=2)
-        self.answers("chain1.test", "chain1.test", most=2)
+            self.answers("one.test", "one.test")
+        self.answers("chain1.test", "chain1.test")
 
     def test_server_failure(self):
         """The name server refuses. musl hopes for a better answer for five
