@@ -247,7 +247,8 @@ check-package: harden deb dist
 	tests/package/dist target/smtpdcheck-$(VERSION).tar.gz
 	tests/package/reproduce
 
-# Left out: the tests of this machine's limits, chroots and system calls, which are qemu's there, not the program's.
+# Left out: the tests of this machine's limits, speed, chroots and system calls, which are qemu's there, not the
+# program's.
 emulate: $(BUILT)
 	@$(rust)
 	$(install_packages)

@@ -33,7 +33,7 @@ pub enum Cause {
     OutOfTime,
     /// The server hung up before its greeting could be told.
     Closed,
-    /// What came is not a greeting with 220: the beginning of its first line.
+    /// What came is not a greeting with 220.
     Greeting,
 }
 

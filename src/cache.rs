@@ -74,11 +74,10 @@ struct Entry {
 }
 
 impl Cache {
-    /// Opens the file, or makes it; `None` when another process is
-    /// in the way.
+    /// Opens the file, or makes it; `None` when another process is in the way.
     /// Entries last for `lasts` seconds; whoever takes over one that has run
     /// out knows more after `timeout`. The error says why the file is of no
-    /// use, and it is left as it was.
+    /// use; then it is left as it was.
     pub fn open(
         path: &[u8],
         lasts: u32,
@@ -288,7 +287,7 @@ fn trust(status: Status, make: bool) -> Result<(), Refusal> {
         Err(Refusal::File("it is no regular file"))
     } else if status.owner != 0 && status.owner != sys::effective_user() {
         Err(Refusal::File("it belongs to somebody else"))
-    } else if status.is_writable {
+    } else if status.is_world_writable {
         Err(Refusal::File("everyone may write to it"))
     } else if status.size != SIZE && !(make && status.size == 0)
         || make && (status.owner != sys::effective_user() || !status.has_one_name)

@@ -338,7 +338,9 @@ impl Helpers {
         Ok(())
     }
 
-    /// Takes back the questions of `asker` that nobody has begun to answer.
+    /// Takes back the questions of `asker` that nobody has begun to answer, as
+    /// far as they are the next ones. Those behind another asker's stay: who
+    /// asks first mostly ends first, and so no long queue is ever searched.
     pub fn forget(&mut self, asker: Asker) {
         let Some(shared) = self.shared else { return };
         let mut work = shared.lock();

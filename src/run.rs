@@ -134,10 +134,11 @@ impl<'a> Run<'a> {
             connections: 0,
             polls: Vec::new(),
         };
-        for p in 0..count {
-            if run.probe_of[p] != p {
+        // As in `learn`, but before anything is known of their host.
+        for i in 0..count {
+            if run.probe_of[i] != i {
                 let (stop, up) = (Some(false), None);
-                run.verdict.learn(p, Known { stop, up });
+                run.verdict.learn(i, Known { stop, up });
             }
         }
         run.learn_all();
@@ -447,7 +448,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes down what a probe has found out, and reports the server's fate.
+    /// Notes what a probe has found out, and reports the server's fate.
     fn learn(&mut self, p: usize) {
         let new = Known {
             stop: self.is_stop(p),

@@ -257,7 +257,7 @@ pub struct Status {
     /// The user it belongs to.
     pub owner: u32,
     /// Whether everyone may write to it.
-    pub is_writable: bool,
+    pub is_world_writable: bool,
     /// Whether no other name is linked to it; it may have none any more.
     pub has_one_name: bool,
     /// Its size, in bytes.
@@ -289,7 +289,7 @@ impl From<libc::stat> for Status {
         Status {
             is_regular: raw.st_mode & libc::S_IFMT == libc::S_IFREG,
             owner: raw.st_uid,
-            is_writable: raw.st_mode & libc::S_IWOTH != 0,
+            is_world_writable: raw.st_mode & libc::S_IWOTH != 0,
             has_one_name: raw.st_nlink <= 1,
             size: raw.st_size,
             inode: raw.st_ino,
@@ -298,8 +298,8 @@ impl From<libc::stat> for Status {
 }
 
 /// open(2) for reading and writing, not through a link, and without waiting
-/// for whoever has a lease: `EAGAIN`. With `create` a new
-/// file is made, which only its owner may read and write.
+/// for whoever has a lease: `EAGAIN`. With `create` a file that is not there is
+/// made, which only its owner may read and write.
 pub fn open(path: &CStr, create: bool) -> Result<File> {
     let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let flags = if create { flags | libc::O_CREAT } else { flags };

@@ -77,12 +77,12 @@ impl Verdict {
         }
     }
 
-    /// Takes down what is known of a server. It can only become more.
+    /// Notes what is known of a server. It can only become more.
     pub fn learn(&mut self, i: usize, known: Known) {
         self.servers[i].known = known;
     }
 
-    /// What was taken down of a server.
+    /// What has been noted of a server.
     pub fn known(&self, i: usize) -> Known {
         self.servers[i].known
     }

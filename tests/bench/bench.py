@@ -407,9 +407,6 @@ def answering():
 
 def cached():
     """A server that accepts and is silent is found down, and asked for again."""
-    help_text = subprocess.run([PLACES["smtpdcheck"], "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    if "--cache" not in help_text:
-        return
     cache = os.path.join(WORK, "cache")
     if os.path.exists(cache):
         os.remove(cache)

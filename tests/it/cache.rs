@@ -46,6 +46,13 @@ struct Entry {
 }
 
 impl Entry {
+    fn parse(slot: &[u8]) -> Self {
+        Entry {
+            tag: u32::from_le_bytes(slot[..4].try_into().unwrap()),
+            time: u32::from_le_bytes(slot[4..].try_into().unwrap()),
+        }
+    }
+
     fn is_taken(self) -> bool {
         self.tag & TAKEN != 0
     }
@@ -119,10 +126,7 @@ impl Cache {
     #[track_caller]
     fn entries(&self) -> Vec<Entry> {
         let bytes = self.bytes();
-        let slots = bytes[HEADER..].chunks_exact(SLOT).map(|slot| Entry {
-            tag: u32::from_le_bytes(slot[..4].try_into().unwrap()),
-            time: u32::from_le_bytes(slot[4..].try_into().unwrap()),
-        });
+        let slots = bytes[HEADER..].chunks_exact(SLOT).map(Entry::parse);
         let empty = Entry { tag: 0, time: 0 };
         slots.filter(|entry| *entry != empty).collect()
     }
@@ -146,10 +150,7 @@ impl Cache {
         let mut bytes = self.bytes();
         for slot in bytes[HEADER..].chunks_exact_mut(SLOT) {
             if slot != [0; SLOT] {
-                let mut entry = Entry {
-                    tag: u32::from_le_bytes(slot[..4].try_into().unwrap()),
-                    time: u32::from_le_bytes(slot[4..].try_into().unwrap()),
-                };
+                let mut entry = Entry::parse(slot);
                 change(&mut entry);
                 slot[..4].copy_from_slice(&entry.tag.to_le_bytes());
                 slot[4..].copy_from_slice(&entry.time.to_le_bytes());
@@ -260,7 +261,7 @@ impl Crowd {
         let mut command = Command::new(common::program());
         command
             .arg(cache.option())
-            .arg(format!("--port={}", number(port)))
+            .arg(format!("--port={}", port.number))
             .args(words.split_whitespace())
             .stdin(Stdio::null());
         let children = (0..count).map(|_| {
@@ -307,11 +308,6 @@ impl Drop for Crowd {
             let _ = child.wait();
         }
     }
-}
-
-/// The number of a port.
-fn number(port: &Port) -> u16 {
-    port.listen("127.0.0.1", 0).local_addr().unwrap().port()
 }
 
 /// Numbers that look random; the same ones each time.
@@ -516,55 +512,6 @@ fn lookups_and_routes_that_fail() {
     });
 }
 
-/// A process that may have no thread does not learn anything of the server.
-#[test]
-fn a_failure_of_this_machine_is_neither_remembered_nor_forgotten() {
-    namespace::run(|| {
-        let cache = Cache::in_folder(Path::new(FOLDER));
-        let _names = dns::serve("mx.test A 192.0.2.1\nmx.test AAAA nodata");
-        let port = Port::smtp();
-        let check = |limit: &[&str]| {
-            let check = cache.check(&port, "--timeout=.5 mx.test");
-            check
-                .copy(&copy_program())
-                .under(namespace::unprivileged())
-                .under(limit)
-                .run()
-        };
-        give_to_nobody(&cache.folder);
-        check(&["prlimit", "--nproc=0"]).fails();
-        assert_eq!(cache.entries(), []);
-        check(&[]).prints("");
-        cache.age(65);
-        check(&["prlimit", "--nproc=0"]).fails();
-        assert!(cache.only_entry().is_taken());
-    });
-}
-
-/// Where there are not enough descriptors for all servers before the time is
-/// over, nothing is learned about those that were not asked.
-#[test]
-fn servers_not_asked_for_want_of_descriptors_are_not_forgotten() {
-    let (port, cache) = (Port::new(), Cache::new());
-    let hosts: Vec<_> = (1..=12).map(|n| format!("127.0.1.{n}")).collect();
-    let list = hosts.join(" ");
-    cache.remember(&port, &list);
-    let count = cache.entries().len();
-    cache.age(65);
-    let silent = port.listen("0.0.0.0", 1024);
-    let check = cache.check(&port, &format!("--timeout=.5 {list}"));
-    let run = check.under(&["prlimit", "--nofile=8:8"]).run();
-    run.prints("").at_once();
-    // Five beside the standard ones, and none after the time.
-    let asked = waiting(&silent);
-    assert!((1..=5).contains(&asked), "{asked} asked: {run}");
-    let entries = cache.entries();
-    // Some may share a slot.
-    assert_eq!(entries.len(), count, "{entries:?}");
-    let new = entries.iter().filter(|entry| entry.is_new());
-    assert!(new.count() <= asked, "{entries:?}");
-}
-
 // What that changes.
 
 /// A host has one entry, however it is written.
@@ -641,53 +588,6 @@ fn families_have_entries_of_their_own() {
         }
         assert_eq!(cache.entries().len(), 3);
     });
-}
-
-/// The system calls of a run, or `None` where there is no strace.
-fn system_calls(test: &str, check: Check) -> Option<Vec<String>> {
-    if !has("strace", test) {
-        return None;
-    }
-    // The program's own output is left out.
-    let script = "exec strace -f -qq -o /dev/fd/3 \"$0\" \"$@\" 3>&2 2>/dev/null";
-    let run = check.shell(script).run();
-    Some(run.stderr.lines().map(String::from).collect())
-}
-
-#[test]
-fn a_remembered_server_costs_no_socket_and_few_system_calls() {
-    let (port, cache) = (Port::new(), Cache::new());
-    cache.remember(&port, "127.0.0.2");
-    cache.remember(&port, "localhost");
-    let silent = port.listen("0.0.0.0", 16);
-    for server in ["127.0.0.2", "10:localhost"] {
-        let check = cache.check(&port, server);
-        let test = "a_remembered_server_costs_no_socket_and_few_system_calls";
-        let Some(calls) = system_calls(test, check) else {
-            return;
-        };
-        let has = |word: &str| calls.iter().any(|call| call.contains(word));
-        for call in ["socket", "connect", "clone", "eventfd", "hosts", "flock"] {
-            assert!(!has(call), "{call}: {calls:#?}");
-        }
-        // A dynamic program's loader has its own.
-        let own = calls
-            .iter()
-            .skip_while(|call| has("ld.so.cache") && !call.contains("/cache\""));
-        let own = own.count();
-        assert!(own <= 20, "{own}: {calls:#?}");
-        let path = cache.path();
-        let path = path.to_str().unwrap();
-        let opens = calls
-            .iter()
-            .filter(|call| call.contains("open") && call.contains(path));
-        let opens: Vec<_> = opens.collect();
-        assert_eq!(opens.len(), 1, "{calls:#?}");
-        for flag in ["O_RDWR", "O_NOFOLLOW", "O_CLOEXEC"] {
-            assert!(opens[0].contains(flag), "{opens:?}");
-        }
-    }
-    assert_eq!(waiting(&silent), 0);
 }
 
 /// Only the stop rule may need the addresses of a remembered server.
@@ -1192,57 +1092,6 @@ fn a_killed_process_is_replaced() {
     assert!(cache.only_entry().is_new());
 }
 
-#[test]
-fn a_thousand_processes_killed() {
-    let (port, cache) = (Port::new(), Cache::new());
-    let _silent = port.listen("127.0.0.2", 1024);
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let began = now();
-    let (mut ended, mut made) = (0, 0);
-    for round in 0..250 {
-        match round % 3 {
-            0 => drop(fs::remove_file(cache.path())),
-            1 if cache.path().exists() => cache.age(5),
-            _ => {}
-        }
-        let words = "--timeout=.001 --cache-ttl=3 127.0.0.2 127.0.0.3";
-        let mut crowd = Crowd::new(&cache, &port, words, 4);
-        for child in &mut crowd.children {
-            thread::sleep(Duration::from_micros(random.next() % 3000 / 2));
-            child.kill().unwrap();
-            ended += usize::from(child.wait().unwrap().success());
-        }
-        for file in cache.files() {
-            assert!(["cache", "cache.new"].contains(&&*file), "{file}");
-        }
-        if cache.path().exists() {
-            made += 1;
-            let times = began - 10..=now();
-            for entry in cache.entries() {
-                assert!(times.contains(&entry.time), "{entry:?}");
-            }
-        }
-        let unfinished = fs::metadata(cache.new_path()).map_or(0, |found| found.len());
-        assert!([0, SIZE as u64].contains(&unfinished), "{unfinished}");
-    }
-    // Otherwise this was not worth much.
-    assert!((1..1000).contains(&ended) && made > 0, "{ended}, {made}");
-
-    // Whatever is left behind, the cache can be used, and made anew.
-    for delete in [false, true] {
-        if delete {
-            fs::remove_file(cache.path()).unwrap();
-        }
-        let check = |words: &str| cache.check(&port, words).run();
-        let run = check("--timeout=.1 127.0.0.2");
-        run.prints("");
-        cache.age(0);
-        let run = check("-v --timeout=20 127.0.0.2");
-        assert_ne!(memory(&run), Memory::None, "{run}");
-    }
-    assert_eq!(cache.files(), ["cache"]);
-}
-
 /// What a killed process may leave behind under the other name.
 #[test]
 fn an_unfinished_file_is_made_anew() {
@@ -1366,6 +1215,12 @@ const NO_FOLDER: &str = "there is no such folder";
 const READ_ONLY: &str = "the file system is read-only";
 const NO_SPACE: &str = "no space left";
 
+/// What is said of a cache that is of no use.
+fn warning(path: &Path, reason: &str) -> String {
+    let path = path.display();
+    format!("smtpdcheck: warning: cache '{path}' cannot be used: {reason}\n")
+}
+
 /// Servers of all kinds, to be checked with a cache that is of no use.
 struct Servers {
     port: Port,
@@ -1386,12 +1241,11 @@ impl Servers {
     /// reason: each check says so, and answers as if there were none.
     #[track_caller]
     fn warn(&self, path: &Path, reason: &str, prepare: impl Fn(Check) -> Check) {
-        let path = path.to_str().unwrap();
-        let warning = format!("smtpdcheck: warning: cache '{path}' cannot be used: {reason}\n");
+        let option = format!("--cache={}", path.display());
         let run = |words: &str| {
-            let check = self.port.check(words).first(&format!("--cache={path}"));
+            let check = self.port.check(words).first(&option);
             let run = prepare(check).run();
-            assert_eq!(run.stderr, warning, "{run}");
+            assert_eq!(run.stderr, warning(path, reason), "{run}");
             run
         };
         run("127.0.0.2").answers("127.0.0.2").at_once();
@@ -1497,24 +1351,6 @@ fn devices_are_left_alone() {
     });
 }
 
-/// Opening may already do something to what is no file.
-#[test]
-fn only_regular_files_are_opened() {
-    let port = Port::new();
-    for make in irregular() {
-        let cache = Cache::new();
-        make(&cache.path());
-        let check = cache.check(&port, "127.0.0.2");
-        let Some(calls) = system_calls("only_regular_files_are_opened", check) else {
-            return;
-        };
-        let path = cache.path();
-        let path = path.to_str().unwrap();
-        let open = |call: &&String| call.contains("open") && call.contains(path);
-        assert_eq!(calls.iter().find(open), None);
-    }
-}
-
 #[test]
 fn folders_that_are_not_there() {
     let servers = Servers::new(Port::new());
@@ -1560,15 +1396,6 @@ fn odd_names() {
 // Other users, and disks. The namespace's own folder is one that everybody
 // can reach.
 
-/// Puts a copy of the program where every user may run it.
-fn copy_program() -> String {
-    let copy = format!("{FOLDER}/smtpdcheck");
-    if !Path::new(&copy).exists() {
-        fs::copy(common::program(), &copy).unwrap();
-    }
-    copy
-}
-
 const NOBODY: u32 = 65534;
 
 /// Gives a file away, where this user can.
@@ -1594,7 +1421,7 @@ fn files_of_other_users_are_left_alone() {
         if !has_users("files_of_other_users_are_left_alone") {
             return;
         }
-        let program = copy_program();
+        let program = namespace::copy_program();
         let servers = Servers::new(Port::smtp());
         let folder = Path::new(FOLDER);
         let as_nobody = |check: Check| check.copy(&program).under(namespace::unprivileged());
@@ -1664,13 +1491,10 @@ fn two_users_share_a_file() {
         if !has_users("two_users_share_a_file") {
             return;
         }
-        let program = copy_program();
+        let program = namespace::copy_program();
         let (port, cache) = (Port::smtp(), Cache::in_folder(Path::new(FOLDER)));
         let path = cache.path();
-        port.check("127.0.0.3")
-            .first(&cache.option())
-            .run()
-            .prints("");
+        cache.check(&port, "127.0.0.3").run().prints("");
         chown(&path, None, Some(NOBODY)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o660)).unwrap();
         let silent = port.listen("0.0.0.0", 16);
@@ -1754,12 +1578,8 @@ fn a_full_disk() {
             assert!(cache.files().len() <= 2, "{:?}", cache.files());
         }
         fs::remove_file(&filler).unwrap();
-        servers
-            .port
-            .check("127.0.0.2")
-            .first(&cache.option())
-            .run()
-            .prints("127.0.0.2");
+        let check = cache.check(&servers.port, "127.0.0.2");
+        check.run().prints("127.0.0.2");
         cache.bytes();
         assert_eq!(cache.files(), ["cache"]);
 
@@ -1775,13 +1595,172 @@ fn a_full_disk() {
         let check = cache.check(&port, &format!("--timeout=.3 {list}"));
         let run = check.run();
         run.answers("").after(ms(300));
-        let path = cache.path();
-        let path = path.display();
-        let warning = format!("smtpdcheck: warning: cache '{path}' cannot be used: {NO_SPACE}\n");
-        assert_eq!(run.stderr, warning, "{run}");
+        assert_eq!(run.stderr, warning(&cache.path(), NO_SPACE), "{run}");
         let check = cache.check(&servers.port, "127.0.0.2");
         check.run().prints("127.0.0.2");
         // What could be written is remembered.
         assert!(cache.entries().iter().all(|entry| entry.is_new()));
     });
+}
+
+/// What this machine's limits and its speed change, and what is asked of the
+/// kernel. `make emulate` leaves these tests out, by the word `machine`, with
+/// those of that file.
+mod machine {
+    use super::*;
+
+    /// A process that may have no thread does not learn anything of the server.
+    #[test]
+    fn a_failure_of_this_machine_is_neither_remembered_nor_forgotten() {
+        namespace::run(|| {
+            let cache = Cache::in_folder(Path::new(FOLDER));
+            let _names = dns::serve("mx.test A 192.0.2.1\nmx.test AAAA nodata");
+            let port = Port::smtp();
+            let check = |limit: &[&str]| {
+                let check = cache.check(&port, "--timeout=.5 mx.test");
+                check
+                    .copy(&namespace::copy_program())
+                    .under(namespace::unprivileged())
+                    .under(limit)
+                    .run()
+            };
+            give_to_nobody(&cache.folder);
+            check(&["prlimit", "--nproc=0"]).fails();
+            assert_eq!(cache.entries(), []);
+            check(&[]).prints("");
+            cache.age(65);
+            check(&["prlimit", "--nproc=0"]).fails();
+            assert!(cache.only_entry().is_taken());
+        });
+    }
+
+    /// Where there are not enough descriptors for all servers before the time is
+    /// over, nothing is learned about those that were not asked.
+    #[test]
+    fn servers_not_asked_for_want_of_descriptors_are_not_forgotten() {
+        let (port, cache) = (Port::new(), Cache::new());
+        let hosts: Vec<_> = (1..=12).map(|n| format!("127.0.1.{n}")).collect();
+        let list = hosts.join(" ");
+        cache.remember(&port, &list);
+        let count = cache.entries().len();
+        cache.age(65);
+        let silent = port.listen("0.0.0.0", 1024);
+        let check = cache.check(&port, &format!("--timeout=.5 {list}"));
+        let run = check.under(&["prlimit", "--nofile=8:8"]).run();
+        run.prints("").at_once();
+        // Five beside the standard ones, and none after the time.
+        let asked = waiting(&silent);
+        assert!((1..=5).contains(&asked), "{asked} asked: {run}");
+        let entries = cache.entries();
+        // Some may share a slot.
+        assert_eq!(entries.len(), count, "{entries:?}");
+        let new = entries.iter().filter(|entry| entry.is_new());
+        assert!(new.count() <= asked, "{entries:?}");
+    }
+
+    #[test]
+    fn a_remembered_server_costs_no_socket_and_few_system_calls() {
+        let (port, cache) = (Port::new(), Cache::new());
+        cache.remember(&port, "127.0.0.2");
+        cache.remember(&port, "localhost");
+        let silent = port.listen("0.0.0.0", 16);
+        for server in ["127.0.0.2", "10:localhost"] {
+            let check = cache.check(&port, server);
+            let test = "a_remembered_server_costs_no_socket_and_few_system_calls";
+            let Some(run) = check.traced(test) else {
+                return;
+            };
+            let calls: Vec<_> = run.stderr.lines().collect();
+            let has = |word: &str| calls.iter().any(|call| call.contains(word));
+            for call in ["socket", "connect", "clone", "eventfd", "hosts", "flock"] {
+                assert!(!has(call), "{call}: {calls:#?}");
+            }
+            // A dynamic program's loader has its own.
+            let own = calls
+                .iter()
+                .skip_while(|call| has("ld.so.cache") && !call.contains("/cache\""));
+            let own = own.count();
+            assert!(own <= 20, "{own}: {calls:#?}");
+            let path = cache.path();
+            let path = path.to_str().unwrap();
+            let opens = calls
+                .iter()
+                .filter(|call| call.contains("open") && call.contains(path));
+            let opens: Vec<_> = opens.collect();
+            assert_eq!(opens.len(), 1, "{calls:#?}");
+            for flag in ["O_RDWR", "O_NOFOLLOW", "O_CLOEXEC"] {
+                assert!(opens[0].contains(flag), "{opens:?}");
+            }
+        }
+        assert_eq!(waiting(&silent), 0);
+    }
+
+    #[test]
+    fn a_thousand_processes_killed() {
+        let (port, cache) = (Port::new(), Cache::new());
+        let _silent = port.listen("127.0.0.2", 1024);
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let began = now();
+        let (mut ended, mut made) = (0, 0);
+        for round in 0..250 {
+            match round % 3 {
+                0 => drop(fs::remove_file(cache.path())),
+                1 if cache.path().exists() => cache.age(5),
+                _ => {}
+            }
+            let words = "--timeout=.001 --cache-ttl=3 127.0.0.2 127.0.0.3";
+            let mut crowd = Crowd::new(&cache, &port, words, 4);
+            for child in &mut crowd.children {
+                thread::sleep(Duration::from_micros(random.next() % 3000 / 2));
+                child.kill().unwrap();
+                ended += usize::from(child.wait().unwrap().success());
+            }
+            for file in cache.files() {
+                assert!(["cache", "cache.new"].contains(&&*file), "{file}");
+            }
+            if cache.path().exists() {
+                made += 1;
+                let times = began - 10..=now();
+                for entry in cache.entries() {
+                    assert!(times.contains(&entry.time), "{entry:?}");
+                }
+            }
+            let unfinished = fs::metadata(cache.new_path()).map_or(0, |found| found.len());
+            assert!([0, SIZE as u64].contains(&unfinished), "{unfinished}");
+        }
+        // Otherwise this was not worth much.
+        assert!((1..1000).contains(&ended) && made > 0, "{ended}, {made}");
+
+        // Whatever is left behind, the cache can be used, and made anew.
+        for delete in [false, true] {
+            if delete {
+                fs::remove_file(cache.path()).unwrap();
+            }
+            let check = |words: &str| cache.check(&port, words).run();
+            let run = check("--timeout=.1 127.0.0.2");
+            run.prints("");
+            cache.age(0);
+            let run = check("-v --timeout=20 127.0.0.2");
+            assert_ne!(memory(&run), Memory::None, "{run}");
+        }
+        assert_eq!(cache.files(), ["cache"]);
+    }
+
+    /// Opening may already do something to what is no file.
+    #[test]
+    fn only_regular_files_are_opened() {
+        let port = Port::new();
+        for make in irregular() {
+            let cache = Cache::new();
+            make(&cache.path());
+            let check = cache.check(&port, "127.0.0.2");
+            let Some(run) = check.traced("only_regular_files_are_opened") else {
+                return;
+            };
+            let path = cache.path();
+            let path = path.to_str().unwrap();
+            let open = |call: &&str| call.contains("open") && call.contains(path);
+            assert_eq!(run.stderr.lines().find(open), None);
+        }
+    }
 }

@@ -96,6 +96,15 @@ impl Check {
         self
     }
 
+    /// Runs the program by way of strace, or returns `None` where there is
+    /// none. On standard error are the system calls, a line each, and nothing
+    /// of what the program says there.
+    #[track_caller]
+    pub fn traced(self, test: &str) -> Option<Run> {
+        let script = "exec strace -f -qq -o /dev/fd/3 \"$0\" \"$@\" 3>&2 2>/dev/null";
+        has("strace", test).then(|| self.shell(script).run())
+    }
+
     /// Runs the program. Whatever was asked of it, it ends by itself, with one
     /// of its three statuses, and prints nothing that is not printable.
     #[track_caller]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::common::{self, Check, cannot_run, each, has, ms};
+use crate::common::{Check, cannot_run, each, ms};
 use crate::namespace::FOLDER;
 use crate::smtp::{Connection, DOWN, Port, SILENT, Server, UP, down_after, up_after};
 use crate::{dns, namespace};
@@ -119,12 +119,10 @@ fn standard_error_that_cannot_be_written() {
     }
 }
 
-/// Puts a copy of the program into the namespace's empty folder, where every
-/// user may run it, and beside it the libraries of one that is not static.
-/// Returns whether it is static.
-fn copy_program() -> bool {
-    let copy = format!("{FOLDER}/smtpdcheck");
-    fs::copy(common::program(), &copy).unwrap();
+/// Makes a root of the namespace's empty folder: the program, and the libraries
+/// of one that is not static. Returns whether it is static.
+fn make_root() -> bool {
+    let copy = namespace::copy_program();
     let libraries = Command::new("ldd").arg(&copy).output().unwrap();
     let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
     let paths = libraries
@@ -145,7 +143,7 @@ fn copy_program() -> bool {
 #[test]
 fn an_empty_chroot() {
     namespace::run(|| {
-        let is_static = copy_program();
+        let is_static = make_root();
         let port = Port::smtp();
         with_closed_descriptors(&port, &format!("chroot {FOLDER} /smtpdcheck"));
 
@@ -168,9 +166,8 @@ fn an_empty_chroot() {
 /// A check of the copy of the program, by nobody in particular and under a
 /// limit.
 fn limited(words: &str, limit: &[&str]) -> Check {
-    let copy = format!("{FOLDER}/smtpdcheck");
     Check::words(words)
-        .copy(&copy)
+        .copy(&namespace::copy_program())
         .under(namespace::unprivileged())
         .under(limit)
 }
@@ -178,7 +175,6 @@ fn limited(words: &str, limit: &[&str]) -> Check {
 #[test]
 fn without_privileges() {
     namespace::run(|| {
-        copy_program();
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
         let _up = Port::smtp().serve("127.0.0.2", UP);
         for server in ["127.0.0.2", "mx.test"] {
@@ -196,7 +192,6 @@ fn without_privileges() {
 #[test]
 fn without_threads() {
     namespace::run(|| {
-        copy_program();
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
         let port = Port::smtp();
         let _servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
@@ -253,7 +248,7 @@ fn the_soft_descriptor_limit_is_raised() {
 #[test]
 fn hardly_any_descriptors() {
     namespace::run(|| {
-        if !copy_program() {
+        if !make_root() {
             // Its loader would need a descriptor before it.
             return cannot_run("hardly_any_descriptors", "the program is not static");
         }
@@ -287,12 +282,7 @@ fn hardly_any_descriptors() {
 
 /// The system calls of a check, a line each, or `None` where there is no strace.
 fn system_calls(test: &str, port: &Port, words: &str, answer: &str) -> Option<Vec<String>> {
-    if !has("strace", test) {
-        return None;
-    }
-    // An answer of the program's on descriptor 1 is left alone.
-    let script = "exec strace -f -qq -o /dev/fd/3 \"$0\" \"$@\" 3>&2 2>/dev/null";
-    let run = port.check(words).shell(script).run();
+    let run = port.check(words).traced(test)?;
     run.answers(answer);
     let calls: Vec<_> = run.stderr.lines().map(String::from).collect();
     assert!(calls.iter().any(|call| call.contains("connect(")), "{run}");

@@ -14,12 +14,12 @@
     reason = "a test that cannot go on ends at the line that says why"
 )]
 
-mod cache;
 mod common;
 mod dns;
 mod namespace;
 mod smtp;
 
+mod cache;
 mod greeting;
 mod machine;
 mod net;

@@ -16,6 +16,7 @@
 //! from all, so that RFC 6724 leaves them in the order of the name server.
 
 use std::any::type_name;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, fs};
@@ -117,6 +118,16 @@ pub fn unprivileged() -> &'static [&'static str] {
         ],
         _ => &[],
     }
+}
+
+/// Puts a copy of the program into the empty folder, where every user may run
+/// it, and returns its path.
+pub fn copy_program() -> String {
+    let copy = format!("{FOLDER}/smtpdcheck");
+    if !Path::new(&copy).exists() {
+        fs::copy(common::program(), &copy).unwrap();
+    }
+    copy
 }
 
 /// Whether this machine lets its users have namespaces, or why not.

@@ -47,7 +47,7 @@ pub fn down_after(delay: Duration) -> [Step; 2] {
 /// A TCP port for the servers of one test: the program takes only one. On an
 /// address without a server connections are refused.
 pub struct Port {
-    number: u16,
+    pub number: u16,
     /// Keeps the port from other tests.
     _reserved: Option<[Socket; 2]>,
 }

@@ -5,9 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::common::{Check, each, escaped, ms};
-use crate::dns;
-use crate::namespace;
 use crate::smtp::{Port, SILENT, UP};
+use crate::{dns, namespace};
 
 /// Arguments that make no sense, as bytes, and the reason given.
 const MISUSE: &[(&[&[u8]], &str)] = &[

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -268,6 +269,24 @@ class Case(unittest.TestCase):
         process = Process(words, log, **options)
         self.addCleanup(process.stop)
         return process
+
+    def start_crowd(self, wrapper=""):
+        """Starts the servers of crowd.py, which listen when this returns.
+        `wrapper` goes in front of each command, as in "ip netns exec far"."""
+        crowd = self.start(f"{wrapper} {sys.executable} {SOURCE}/tests/servers/crowd.py", log=f"{self.folder}/crowd.log")
+        wait_for(lambda: sh(f"{wrapper} ss -Hltn 'sport = :25'").strip(), "the crowd", crowd.log)
+        return crowd
+
+    def start_dnsmasq(self, zone, options=""):
+        """Starts a name server of this zone at 127.0.0.1, which is this
+        machine's; names elsewhere do not exist."""
+        conf = f"{self.folder}/dnsmasq.conf"
+        write(conf, zone)
+        words = "/usr/sbin/dnsmasq --keep-in-foreground --no-resolv --no-hosts --user=root --pid-file= --address=/#/"
+        words += f" --listen-address=127.0.0.1 --bind-interfaces --conf-file={conf} {options}"
+        server = self.start(words)
+        name_servers("nameserver 127.0.0.1\n")
+        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "dnsmasq", server.log)
 
     def listen(self, address, port=25):
         """A server that accepts and never says a word."""

@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import machine
-from machine import Case, sh, wait_for, write
+from machine import Case, sh, wait_for
 from postfix import Postfix
 
 MX1, MX2 = "192.0.2.2", "192.0.2.6"
@@ -57,12 +57,9 @@ class MailPath(Case):
             self.addCleanup(sh, f"ip link del {name}; ip netns del {name}")
         sh("sysctl -qw net.ipv4.ip_forward=1")
         machine.hosts(f"{MX1} mx1.test\n{MX2} mx2.test\n")
-        machine.name_servers("nameserver 127.0.0.1\n")
         # This sender does not know which of the two is the better one.
         conf = f"host-record=mx1.test,{MX1}\nhost-record=mx2.test,{MX2}\n"
-        write(f"{self.folder}/dnsmasq", conf + "mx-host=example.test,mx1.test,10\nmx-host=example.test,mx2.test,10\n")
-        words = "/usr/sbin/dnsmasq --keep-in-foreground --no-resolv --no-hosts --user=root --pid-file= --address=/#/"
-        self.start(f"{words} --listen-address=127.0.0.1 --bind-interfaces --conf-file={self.folder}/dnsmasq")
+        self.start_dnsmasq(conf + "mx-host=example.test,mx1.test,10\nmx-host=example.test,mx2.test,10\n")
         self.box = f"{self.folder}/box"
         sh(f"mkdir {self.box}; chown postfix {self.box}")
         self.primary = Postfix(
@@ -178,8 +175,8 @@ smtpd_relay_restrictions = reject_unauth_destination
         began = time.monotonic()
         seconds = CYCLES * 1.5
         count = int(seconds * RATE)
-        words = f"smtp-source -4 -m {count} -s {RATE} -w 1 -f from@sender.test -t to@example.test 127.0.0.1:25"
-        source = self.start(["/usr/sbin/" + words.split()[0], *words.split()[1:]])
+        words = f"/usr/sbin/smtp-source -4 -m {count} -s {RATE} -w 1 -f from@sender.test -t to@example.test 127.0.0.1:25"
+        source = self.start(words)
         ways = list(self.ways().values())
         for cycle in range(CYCLES):
             down, up = ways[cycle % len(ways)]

@@ -4,7 +4,6 @@ logs makes the program anything but a client that changed its mind."""
 import re
 import signal
 import socket
-import time
 
 from machine import Case, is_listening, sh, wait_for, write
 from postfix import Postfix as PostfixServer

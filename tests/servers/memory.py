@@ -7,10 +7,9 @@ that to the system. But it must not grow while the program waits.
 
 import re
 import socket
-import sys
 
 import machine
-from machine import Case, GLIBC_PROGRAM, is_listening, sh, wait_for, write
+from machine import Case, GLIBC_PROGRAM
 
 MEMCHECK = ["valgrind", "-q", "--error-exitcode=99", "--leak-check=no"]
 UP, DOWN, SILENT, CLOSING, RESETTING, BYTEWISE, SLOW = [f"127.0.{kind}.1" for kind in range(1, 8)]
@@ -24,15 +23,15 @@ CASES = [
     ("--version", 0),
     ("--timeout=x a", 2),
     ("2001:db8::1", 2),
-    (f"{UP}", 1),
+    (UP, 1),
     (f"{DOWN} {CLOSING} {RESETTING}", 0),
     (f"-v --timeout=2 {ALL}", 1),
     (f"-v --timeout=2 --jobs=1 {DOWN} {CLOSING} {UP}", 1),
     (f"-v --timeout=1 {SILENT} {SLOW} 127.0.8.1", 0),
     (f"-v --timeout=1 --stop {UP} 10:{DOWN} 10:{UP}", 0),
-    (f"-v --timeout=4 10:down.test 20:up.test", 1),
+    ("-v --timeout=4 10:down.test 20:up.test", 1),
     (f"-v --timeout=4 --stop up.test 10:down.test 20:alias.test 30:{UP}", 0),
-    (f"-v --timeout=4 --stop none.test 10:down.test", 2),
+    ("-v --timeout=4 --stop none.test 10:down.test", 2),
     (f"-v --timeout=4 {NAMES} six.test many.test up.test", 1),
     (f"-v --timeout=4 --jobs=3 {NAMES} up.test", 1),
     ("-v -6 --timeout=4 six.test up.test", 0),
@@ -42,15 +41,10 @@ CASES = [
 
 class Memory(Case):
     def setUp(self):
-        self.crowd = self.start([sys.executable, f"{machine.SOURCE}/tests/servers/crowd.py"], log=f"{self.folder}/log")
-        wait_for(lambda: is_listening(25), "the crowd", self.crowd.log)
+        self.start_crowd()
         many = "".join(f"host-record=many.test,127.0.2.{i}\n" for i in range(2, 42))
         zone = f"host-record=up.test,{UP}\nhost-record=down.test,{DOWN}\nhost-record=six.test,::1\ncname=alias.test,up.test\n"
-        write(f"{self.folder}/conf", zone + many)
-        words = "/usr/sbin/dnsmasq --keep-in-foreground --no-resolv --no-hosts --user=root --pid-file= --address=/#/ --listen-address=127.0.0.1 --bind-interfaces"
-        server = self.start(f"{words} --conf-file={self.folder}/conf")
-        machine.name_servers("nameserver 127.0.0.1\n")
-        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "dnsmasq", server.log)
+        self.start_dnsmasq(zone + many)
 
     def test_memcheck(self):
         for at in range(0, len(CASES), 2):

@@ -30,7 +30,6 @@ cname=chain6.test,chain7.test
 cname=chain7.test,chain8.test
 cname=chain8.test,both.test
 cname=broken.test,nothing.test
-host-record=nodata.test,{UP}
 mx-host=mxonly.test,one.test,10
 host-record=short.sub.test,{UP}
 """

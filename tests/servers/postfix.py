@@ -71,7 +71,7 @@ class Postfix:
 
     def stop(self):
         if os.path.exists(f"{self.folder}/queue/pid/master.pid"):
-            sh(f"{self.wrapper} postfix -c {self.folder}/etc stop >/dev/null 2>&1 || true")
+            self.command("postfix stop >/dev/null 2>&1 || true")
 
     def log(self):
         return read(f"{self.folder}/maillog")

@@ -126,7 +126,7 @@ fn any_file(random: &mut Random) -> Named {
     match random.below(64) {
         0 => status.is_regular = false,
         1 => status.owner = 1001,
-        2 => status.is_writable = true,
+        2 => status.is_world_writable = true,
         3 => status.has_one_name = false,
         4..16 => status.owner = 0,
         _ => {}
@@ -197,7 +197,7 @@ fn opened(random: &mut Random, settings: &Settings) -> Option<Cache> {
 }
 
 fn is_trusted(status: &Status) -> bool {
-    status.is_regular && !status.is_writable && [0, sys::USER].contains(&status.owner)
+    status.is_regular && !status.is_world_writable && [0, sys::USER].contains(&status.owner)
 }
 
 /// One call, what it returns, and what it leaves in the file. Whether it had

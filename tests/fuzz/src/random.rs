@@ -63,8 +63,8 @@ impl Random {
 
 /// The seed corpus: one input a line, with Rust's escapes.
 pub struct Corpus {
-    pub text: &'static str,
-    pub inputs: OnceLock<Vec<Vec<u8>>>,
+    text: &'static str,
+    inputs: OnceLock<Vec<Vec<u8>>>,
 }
 
 impl Corpus {

@@ -37,7 +37,7 @@ impl Display for Errno {
 pub struct Status {
     pub is_regular: bool,
     pub owner: u32,
-    pub is_writable: bool,
+    pub is_world_writable: bool,
     pub has_one_name: bool,
     pub size: libc::off_t,
     pub inode: u64,
@@ -109,7 +109,7 @@ impl Named {
 pub const OWN: Status = Status {
     is_regular: true,
     owner: USER,
-    is_writable: false,
+    is_world_writable: false,
     has_one_name: true,
     size: 0,
     inode: 0,
