@@ -58,6 +58,8 @@ pub struct Lookup {
     /// The name to look up; empty where the address was given.
     name: &'static CStr,
     states: [State; 2],
+    /// Where its questions stand in the helpers' line.
+    places: [usize; 2],
     addresses: [Vec<SocketAddr>; 2],
 }
 
@@ -68,6 +70,7 @@ impl Lookup {
             // It is never freed: a lookup left behind may come back to it.
             name: Box::leak(sys::c_string(name).into_boxed_c_str()),
             states: [State::Unwanted; 2],
+            places: [usize::MAX; 2],
             addresses: [Vec::new(), Vec::new()],
         }
     }
@@ -94,10 +97,11 @@ impl Lookup {
     /// Hands what is wanted to the helpers. An error is this machine's; what
     /// was not handed over is still wanted.
     pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> sys::Result<()> {
-        for (state, family) in self.states.iter_mut().zip(FAMILIES) {
+        for family in FAMILIES {
+            let state = &mut self.states[family as usize];
             if *state == State::Wanted {
                 let name = self.name;
-                helpers.ask(Question {
+                self.places[family as usize] = helpers.ask(Question {
                     asker,
                     family,
                     name,
@@ -106,6 +110,13 @@ impl Lookup {
             }
         }
         Ok(())
+    }
+
+    /// Takes back what no helper has begun to look up.
+    pub fn take_back(&self, helpers: &Helpers) {
+        for place in self.places {
+            helpers.take_back(place);
+        }
     }
 
     /// Takes the helpers' answer, with `port` as the port of each address. An
@@ -246,11 +257,15 @@ struct Work {
 impl Work {
     /// Takes the next question.
     fn next(&mut self) -> Option<Question> {
-        let ahead = self.questions.get_mut(self.next..)?;
-        let at = ahead.iter().position(Option::is_some)?;
-        self.next += at + 1;
-        self.waiting -= 1;
-        ahead[at].take()
+        while self.waiting > 0 {
+            let question = self.questions.get_mut(self.next)?.take();
+            self.next += 1;
+            if question.is_some() {
+                self.waiting -= 1;
+                return question;
+            }
+        }
+        None
     }
 }
 
@@ -302,7 +317,8 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    fn ask(&mut self, question: Question) -> sys::Result<()> {
+    /// Takes a question, and returns where it stands in the line.
+    fn ask(&mut self, question: Question) -> sys::Result<usize> {
         let shared = match self.shared {
             Some(shared) => shared,
             None => {
@@ -317,12 +333,13 @@ impl Helpers {
         };
         self.shared = Some(shared);
         let mut work = shared.lock();
+        let place = work.questions.len();
         work.questions.push(Some(question));
         work.waiting += 1;
         work.open += 1;
         shared.asked.notify_one();
         if work.waiting <= work.idle || work.threads == MAX_THREADS {
-            return Ok(());
+            return Ok(place);
         }
         match sys::spawn(move || shared.help()) {
             Ok(()) => work.threads += 1,
@@ -335,34 +352,18 @@ impl Helpers {
                 return Err(error);
             }
         }
-        Ok(())
+        Ok(place)
     }
 
-    /// Takes back the questions of `asker` that nobody has begun to answer, as
-    /// far as they are the next ones. Those behind another asker's stay: who
-    /// asks first mostly ends first, and so no long queue is ever searched.
-    pub fn forget(&mut self, asker: Asker) {
+    /// Takes back the question at a place, unless somebody has begun to answer
+    /// it.
+    fn take_back(&self, place: usize) {
         let Some(shared) = self.shared else { return };
         let mut work = shared.lock();
-        let Work {
-            questions,
-            next,
-            waiting,
-            open,
-            ..
-        } = &mut *work;
-        for question in questions.iter_mut().skip(*next) {
-            let other = question
-                .as_ref()
-                .is_some_and(|question| question.asker != asker);
-            if other || *waiting == 0 {
-                break;
-            }
-            if question.take().is_some() {
-                *waiting -= 1;
-                *open -= 1;
-            }
-            *next += 1;
+        let question = work.questions.get_mut(place);
+        if question.and_then(Option::take).is_some() {
+            work.waiting -= 1;
+            work.open -= 1;
         }
     }
 

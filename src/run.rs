@@ -185,7 +185,7 @@ impl<'a> Run<'a> {
                 Need::Addresses => probe.stop_connecting(),
                 Need::Nothing if probe.is_running() => {
                     probe.abandon();
-                    self.helpers.forget(Asker::Probe(p));
+                    probe.lookup.take_back(&self.helpers);
                 }
                 Need::Nothing => {}
             }
@@ -286,7 +286,7 @@ impl<'a> Run<'a> {
             self.has_freed();
         }
         if was_running && !self.probes[p].is_running() {
-            self.helpers.forget(Asker::Probe(p));
+            self.probes[p].lookup.take_back(&self.helpers);
         }
         self.learn(p);
     }

@@ -192,6 +192,28 @@ fn what_can_change_nothing_is_not_begun() {
     });
 }
 
+/// The same for lookups that are behind others in the line for a thread.
+#[test]
+fn what_can_change_nothing_any_more_is_not_looked_up() {
+    namespace::run(|| {
+        let names = dns::serve("* A after 300 nxdomain\n* AAAA after 300 nxdomain");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let list = |name: &str| {
+            (0..60)
+                .map(|n| format!("{name}{n}.test "))
+                .collect::<String>()
+        };
+        let (before, behind) = (list("before"), list("behind"));
+        let check = Check::words(&format!("--timeout=20 {before} 127.0.0.2 {behind}"));
+        check.run().prints("127.0.0.2").after(ms(600));
+        let asked = names.questions();
+        assert!(
+            asked.iter().all(|question| question.starts_with("before")),
+            "{asked:?}"
+        );
+    });
+}
+
 /// A later server of the same priority may prove to be the stop host: until
 /// its lookup says that it is not, nothing before it is the answer.
 #[test]
