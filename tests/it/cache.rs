@@ -17,8 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
-use socket2::SockRef;
-
 use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms};
 use crate::namespace::{self, FOLDER, sh};
 use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, up_after};
@@ -174,12 +172,17 @@ impl Cache {
         let silent: Vec<_> = silent.map(|server| port.listen(server, 16)).collect();
         let words = format!("--timeout=.1 {servers}");
         self.check(port, &words).run().prints("").after(ms(100));
-        let addresses: Vec<_> = silent.iter().map(|s| s.local_addr().unwrap()).collect();
-        drop(silent);
-        // A process that is just being started has them open a moment longer.
-        for address in addresses {
-            while TcpStream::connect(address).is_ok() {}
-        }
+        close(silent);
+    }
+}
+
+/// Ends servers: after that connections are refused.
+fn close(servers: Vec<TcpListener>) {
+    let addresses: Vec<_> = servers.iter().map(|s| s.local_addr().unwrap()).collect();
+    drop(servers);
+    // A process that is just being started has them open a moment longer.
+    for address in addresses {
+        while TcpStream::connect(address).is_ok() {}
     }
 }
 
@@ -235,13 +238,6 @@ fn waiting(server: &TcpListener) -> usize {
     let count = clients.count();
     server.set_nonblocking(false).unwrap();
     count
-}
-
-/// The next client of a server, which is to come.
-fn next_client(server: &TcpListener) -> TcpStream {
-    SockRef::from(server).set_read_timeout(Some(LIMIT)).unwrap();
-    let (client, _) = server.accept().expect("a client");
-    client
 }
 
 /// Processes that run at the same time; they are killed in the end.
@@ -405,7 +401,7 @@ fn a_server_nobody_waited_for_is_not_remembered_and_not_forgotten() {
     let silent = port.listen("127.0.0.3", 16);
     check().prints("127.0.0.2").at_once();
     assert_eq!(cache.entries(), []);
-    drop(silent);
+    close(vec![silent]);
 
     cache.remember(&port, "127.0.0.3");
     cache.age(65);
@@ -509,6 +505,18 @@ fn lookups_and_routes_that_fail() {
                 assert_eq!(found, *becomes, "{ipv4}, {ipv6}: {run}");
             }
         });
+    });
+}
+
+/// The system's time is over before the program's: that took long as well.
+#[test]
+fn a_connection_that_the_system_gives_up_is_remembered() {
+    namespace::run(|| {
+        fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+        let (port, cache) = (Port::smtp(), Cache::new());
+        let run = cache.check(&port, "--timeout=20 192.0.2.1").run();
+        run.prints("").after(ms(1000));
+        assert!(cache.only_entry().is_new(), "{run}");
     });
 }
 
@@ -870,7 +878,7 @@ fn a_busy_lock_is_not_waited_for() {
             .change(|entry| entry.tag |= if *is_taken { TAKEN } else { 0 });
         let before = server.cache.bytes();
         let path = server.cache.path();
-        let lock = ["flock", path.to_str().unwrap()];
+        let lock = ["flock", "--no-fork", path.to_str().unwrap()];
         let found = server.ask("--timeout=20", &lock);
         match (found, *expected) {
             (Memory::Down(0..10), Memory::Down(_)) => {}
@@ -888,7 +896,7 @@ fn a_busy_lock_is_not_waited_for() {
     let _silent = port.listen("127.0.0.2", 16);
     let path = cache.path();
     let check = cache.check(&port, "--timeout=.2 127.0.0.2");
-    let check = check.under(&["flock", path.to_str().unwrap()]);
+    let check = check.under(&["flock", "--no-fork", path.to_str().unwrap()]);
     check.run().prints("").after(ms(200));
     assert!(cache.only_entry().is_new());
 }
@@ -1013,7 +1021,7 @@ fn one_of_many_processes_asks_again() {
         cache.age(62);
         let mut crowd = Crowd::new(&cache, &port, "--timeout=20 127.0.0.2", 100);
         crowd.wait(1, |_| {});
-        let client = next_client(&silent);
+        let client = smtp::accept(&silent);
         assert!(cache.only_entry().is_taken());
         assert_eq!(waiting(&silent), 0);
         drop(client);
@@ -1035,11 +1043,10 @@ fn late_to_lock(test: &str, port: &Port, cache: &Cache) -> Option<usize> {
         return None;
     }
     let silent = port.listen("127.0.0.2", 16);
-    let late = "-f -qq -o /dev/null -e trace=flock -e inject=flock:delay_enter=500000:when=1";
-    let script = format!("exec strace {late} \"$0\" \"$@\"");
+    let late = "delay_enter=500000:when=1";
     each(&[(); 6], |()| {
         let check = cache.check(port, "--timeout=2.5 127.0.0.2");
-        check.shell(&script).run().prints("");
+        check.injecting("flock", late).run().prints("");
     });
     // They agree on the key, or else this would be in several slots.
     assert!(cache.only_entry().is_new());
@@ -1074,7 +1081,7 @@ fn a_killed_process_is_replaced() {
     let silent = port.listen("127.0.0.2", 16);
     for _ in 0..3 {
         let asking = Crowd::new(&cache, &port, "--timeout=20 127.0.0.2", 1);
-        let _client = next_client(&silent);
+        let _client = smtp::accept(&silent);
         drop(asking);
         let entry = cache.only_entry();
         assert!(entry.is_taken() && entry.time + 20 > now(), "{entry:?}");
@@ -1129,7 +1136,7 @@ fn a_file_in_the_making_is_not_waited_for() {
     let path = cache.new_path();
     for (server, answer) in [("127.0.0.2", "127.0.0.2"), ("127.0.0.3", "")] {
         let check = cache.check(&port, server);
-        let check = check.under(&["flock", path.to_str().unwrap()]);
+        let check = check.under(&["flock", "--no-fork", path.to_str().unwrap()]);
         check.run().prints(answer).at_once();
         assert_eq!(cache.files(), ["cache.new"]);
         assert_eq!(fs::read(&path).unwrap(), b"");
@@ -1339,6 +1346,21 @@ fn files_that_are_no_cache_are_left_alone() {
         if !(found.is_file() && left_behind && *reason == FOREIGN) {
             unchanged(&cache.folder, || warn(&cache));
         }
+    });
+}
+
+/// Where a new file is made may stand another name of somebody's file, which
+/// has the size of one that is left behind.
+#[test]
+fn a_file_of_two_names_is_not_made_anew() {
+    let servers = Servers::new(Port::new());
+    each(&[vec![], vec![b'x'; SIZE]], |bytes| {
+        let cache = Cache::new();
+        fs::write(cache.folder.join("own"), bytes).unwrap();
+        fs::hard_link(cache.folder.join("own"), cache.new_path()).unwrap();
+        unchanged(&cache.folder, || {
+            servers.warn(&cache.path(), FOREIGN, |check| check);
+        });
     });
 }
 
@@ -1667,9 +1689,10 @@ mod machine {
         for server in ["127.0.0.2", "10:localhost"] {
             let check = cache.check(&port, server);
             let test = "a_remembered_server_costs_no_socket_and_few_system_calls";
-            let Some(run) = check.traced(test) else {
+            let Some(check) = check.traced(test) else {
                 return;
             };
+            let run = check.run();
             let calls: Vec<_> = run.stderr.lines().collect();
             let has = |word: &str| calls.iter().any(|call| call.contains(word));
             for call in ["socket", "connect", "clone", "eventfd", "hosts", "flock"] {
@@ -1754,13 +1777,172 @@ mod machine {
             let cache = Cache::new();
             make(&cache.path());
             let check = cache.check(&port, "127.0.0.2");
-            let Some(run) = check.traced("only_regular_files_are_opened") else {
+            let Some(check) = check.traced("only_regular_files_are_opened") else {
                 return;
             };
+            let run = check.run();
             let path = cache.path();
             let path = path.to_str().unwrap();
             let open = |call: &&str| call.contains("open") && call.contains(path);
             assert_eq!(run.stderr.lines().find(open), None);
         }
+    }
+
+    /// The same where the system has none left.
+    #[test]
+    fn servers_not_asked_for_want_of_means_are_not_forgotten() {
+        let test = "servers_not_asked_for_want_of_means_are_not_forgotten";
+        if !has("strace", test) {
+            return;
+        }
+        // Of two connections the second cannot be made, or no lookup.
+        let rows = [
+            ("socket", "2+", "127.0.0.3"),
+            ("eventfd2", "1+", "localhost"),
+        ];
+        each(&rows, |(call, times, other)| {
+            let (port, cache) = (Port::new(), Cache::new());
+            cache.remember(&port, other);
+            cache.age(65);
+            let silent = port.listen("0.0.0.0", 16);
+            let check = cache.check(&port, &format!("--timeout=.5 127.0.0.2 {other}"));
+            let error = format!("error=ENFILE:when={times}");
+            let run = check.injecting(call, &error).run();
+            run.prints("").after(ms(500));
+            assert_eq!(waiting(&silent), 1, "{run}");
+            let (taken, new): (Vec<_>, Vec<_>) = cache
+                .entries()
+                .into_iter()
+                .partition(|entry| entry.is_taken());
+            assert_eq!((taken.len(), new.len()), (1, 1), "{run}{taken:?} {new:?}");
+            assert!(new[0].is_new(), "{run}{new:?}");
+        });
+    }
+
+    /// Where descriptors are short, the one of the file is better used for a
+    /// server. What was remembered counts all the same.
+    #[test]
+    fn the_file_gives_way_to_a_connection() {
+        let (port, cache) = (Port::new(), Cache::new());
+        cache.remember(&port, "127.0.0.4");
+        let servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
+        let remembered = port.serve("127.0.0.4", UP);
+        let rows = [
+            ("127.0.0.2", "127.0.0.2"),
+            ("127.0.0.4", ""),
+            ("127.0.0.4 127.0.0.3 127.0.0.2", "127.0.0.2"),
+            ("127.0.0.3", ""),
+        ];
+        for (words, answer) in rows {
+            let check = cache.check(&port, words).first("--timeout=20");
+            let check = check.under(&["prlimit", "--nofile=4:4"]);
+            check.run().prints(answer).at_once();
+        }
+        assert_eq!(servers.map(smtp::Server::count), [2, 2]);
+        assert_eq!(remembered.count(), 0);
+        assert!(cache.only_entry().is_new());
+    }
+
+    /// What another process writes just before an entry is read does not come from
+    /// the future: the clock is looked at after that.
+    #[test]
+    fn the_clock_is_read_after_the_entry() {
+        if !has("strace", "the_clock_is_read_after_the_entry") {
+            return;
+        }
+        let (port, cache) = (Port::new(), Cache::new());
+        cache.remember(&port, "127.0.0.2");
+        let path = cache.path();
+        // The first read is that of the header. The second takes three seconds, in
+        // which the time of the entry comes.
+        cache.change(|entry| entry.time = now() + 2);
+        let check = cache.check(&port, "-v --timeout=20 127.0.0.2");
+        let check = check.injecting("pread64", "delay_enter=3000000:when=2");
+        let run = check.under(&["-P", path.to_str().unwrap()]).run();
+        run.answers("").after(ms(3000));
+        assert!(matches!(memory(&run), Memory::Down(0..10)), "{run}");
+    }
+
+    /// A file that may not be so large, or not be written that far. The write
+    /// sends a signal (SIGXFSZ), of which the program must not die.
+    #[test]
+    fn files_that_may_not_grow() {
+        let servers = Servers::new(Port::new());
+        each(&["--fsize=0", "--fsize=4096", "--fsize=8223"], |limit| {
+            let cache = Cache::new();
+            let path = cache.path();
+            servers.warn(&path, NO_SPACE, |check| check.under(&["prlimit", limit]));
+            assert!(!path.exists());
+        });
+        let cache = Cache::new();
+        let check = |words: &str| {
+            let check = cache.check(&servers.port, words);
+            check.under(&["prlimit", "--fsize=8224"]).run()
+        };
+        check("--timeout=.2 127.0.0.4").prints("").after(ms(200));
+        check("--timeout=20 127.0.0.4").prints("").at_once();
+
+        let _silent = servers.port.listen("127.0.0.5", 16);
+        // A file that is there, with an entry that is good, has run out, or is
+        // not there.
+        for (age, words, answer, after) in [
+            (0, "--timeout=20 127.0.0.4", "", 0),
+            (65, "--timeout=.2 127.0.0.4", "", 200),
+            (0, "--timeout=.2 127.0.0.5", "", 200),
+            (0, "127.0.0.2", "127.0.0.2", 0),
+        ] {
+            cache.age(age);
+            let before = cache.bytes();
+            let check = cache.check(&servers.port, words);
+            let run = check.under(&["prlimit", "--fsize=0"]).run();
+            run.answers(answer).after(ms(after));
+            let warning = warning(&cache.path(), NO_SPACE);
+            let expected = if after > 0 { &*warning } else { "" };
+            assert_eq!(run.stderr, expected, "{run}");
+            assert_eq!(cache.bytes(), before);
+        }
+    }
+
+    /// The system has no locks to give, or knows nothing random: each is a reason
+    /// to do without the file.
+    #[test]
+    fn calls_that_fail() {
+        if !has("strace", "calls_that_fail") {
+            return;
+        }
+        let servers = Servers::new(Port::new());
+        let rows = [
+            ("flock", "error=ENOLCK", "system error 37"),
+            ("getrandom", "error=ENOSYS", "system error 38"),
+            ("fdatasync", "error=EIO", "system error 5"),
+        ];
+        each(&rows, |(call, error, reason)| {
+            let cache = Cache::new();
+            servers.warn(&cache.path(), reason, |check| check.injecting(call, error));
+            assert!(!cache.path().exists());
+        });
+
+        // An entry that has run out cannot be taken over: everybody asks.
+        let cache = Cache::new();
+        let check = |words: &str| cache.check(&servers.port, words);
+        check("--timeout=.2 127.0.0.4").run().prints("");
+        cache.age(65);
+        let before = cache.bytes();
+        let check = check("--timeout=.2 127.0.0.4 127.0.0.2");
+        let run = check.injecting("flock", "error=ENOLCK").run();
+        run.answers("127.0.0.2").after(ms(200));
+        assert!(
+            run.stderr.ends_with("cannot be used: system error 37\n"),
+            "{run}"
+        );
+        assert_eq!(run.stderr.lines().count(), 1, "{run}");
+        assert_ne!(cache.bytes(), before, "it is remembered all the same");
+
+        // Before anything random is known a file is not made, without a word.
+        let cache = Cache::new();
+        let check = cache.check(&servers.port, "127.0.0.2");
+        let run = check.injecting("getrandom", "error=EAGAIN").run();
+        run.prints("127.0.0.2");
+        assert!(!cache.path().exists());
     }
 }

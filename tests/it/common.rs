@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -96,24 +96,39 @@ impl Check {
         self
     }
 
-    /// Runs the program by way of strace, or returns `None` where there is
-    /// none. On standard error are the system calls, a line each, and nothing
-    /// of what the program says there.
+    /// Runs the program by way of strace, where there is one. On standard error
+    /// are the system calls, a line each, and nothing of what the program says
+    /// there.
     #[track_caller]
-    pub fn traced(self, test: &str) -> Option<Run> {
-        let script = "exec strace -f -qq -o /dev/fd/3 \"$0\" \"$@\" 3>&2 2>/dev/null";
-        has("strace", test).then(|| self.shell(script).run())
+    pub fn traced(self, test: &str) -> Option<Self> {
+        let script = "exec strace -f -qq -o /dev/fd/3 \"$@\" 3>&2 2>/dev/null";
+        has("strace", test).then(|| self.under(&["sh", "-c", script, "sh"]))
+    }
+
+    /// Lets strace meddle with system calls such as `open,openat`, in a way
+    /// such as `error=EMFILE:when=1`; see [`has`].
+    pub fn injecting(self, calls: &str, how: &str) -> Self {
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{how}"));
+        let quiet = self.under(&["strace", "-f", "-qq", "-o", "/dev/null"]);
+        quiet.under(&["-e", &trace, "-e", &inject])
     }
 
     /// Runs the program. Whatever was asked of it, it ends by itself, with one
     /// of its three statuses, and prints nothing that is not printable.
     #[track_caller]
     pub fn run(self) -> Run {
+        self.run_while(|_| {})
+    }
+
+    /// The same; meanwhile something is done with its process, of which this
+    /// is the number.
+    #[track_caller]
+    pub fn run_while(self, meanwhile: impl FnOnce(u32)) -> Run {
         let words = self.wrapper.into_iter().chain([self.program.into()]);
         let words: Vec<_> = words.chain(self.arguments).collect();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdout(self.stdout);
-        let ended = finish(command, LIMIT);
+        let ended = finish_while(command, LIMIT, meanwhile);
         let run = Run {
             command: words,
             status: ended.status.code(),
@@ -220,25 +235,40 @@ pub struct Ended {
 /// Runs a command to its end, with nothing to read. It is killed where it lasts longer than
 /// `limit`.
 #[track_caller]
-pub fn finish(mut command: Command, limit: Duration) -> Ended {
+pub fn finish(command: Command, limit: Duration) -> Ended {
+    finish_while(command, limit, |_| {})
+}
+
+/// A process that is ended with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn finish_while(mut command: Command, limit: Duration, meanwhile: impl FnOnce(u32)) -> Ended {
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = command
+    let child = command
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let stdout = read(child.stdout.take());
-    let stderr = read(child.stderr.take());
+    let mut child = Process(child);
+    let stdout = read(child.0.stdout.take());
+    let stderr = read(child.0.stderr.take());
+    meanwhile(child.0.id());
     // The standard library cannot wait with a limit.
-    let mut status = child.try_wait().unwrap();
+    let mut status = child.0.try_wait().unwrap();
     while status.is_none() && started.elapsed() < limit {
         thread::sleep(ms(1));
-        status = child.try_wait().unwrap();
+        status = child.0.try_wait().unwrap();
     }
     let ended = Instant::now();
-    if status.is_none() {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    drop(child);
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     let Some(status) = status else {
         let printed = [stdout, stderr].concat();
@@ -262,6 +292,16 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>>
         }
         bytes
     })
+}
+
+/// Waits until something is so, which does not take long.
+#[track_caller]
+pub fn wait_until(condition: impl Fn() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < until, "not after {LIMIT:?}");
+        thread::sleep(ms(1));
+    }
 }
 
 /// Tests all rows of a table at the same time; a panic names the row.

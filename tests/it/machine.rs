@@ -1,12 +1,21 @@
 //! This machine at its limits: closed descriptors, a full disk, an empty
-//! chroot, no privileges, no threads; and what the program asks of the kernel.
+//! chroot, no privileges, no threads, a process that is stopped; and what the
+//! program asks of the kernel.
 
-use std::fs;
-use std::process::{Command, Stdio};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
-use crate::common::{Check, cannot_run, each, ms};
-use crate::namespace::FOLDER;
-use crate::smtp::{Connection, DOWN, Port, SILENT, Server, UP, down_after, up_after};
+use crate::common::{Check, LIMIT, cannot_run, each, has, ms, wait_until};
+use crate::namespace::{FOLDER, sh};
+use crate::smtp::{
+    Connection, DOWN, Port, SILENT, Send, Server, Tcp, UP, Wait, accept, down_after, up_after,
+};
 use crate::{dns, namespace};
 
 /// Every set of the three standard descriptors, as a shell closes it.
@@ -102,6 +111,32 @@ fn standard_output_that_cannot_be_written() {
     only_quit(servers);
 }
 
+/// Somebody who shares standard output has made it not wait, and it is full
+/// for a moment: the answer is given all the same.
+#[test]
+fn standard_output_that_does_not_wait() {
+    let port = Port::new();
+    let _up = port.serve("127.0.0.2", UP);
+    let (mut reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[0; 512]).is_ok() {}
+    while writer.write(&[0]).is_ok() {}
+    let check = port.check("127.0.0.2").stdout(OwnedFd::from(writer));
+    let mut written = Vec::new();
+    let run = check.run_while(|_| {
+        // Time for a program that errs to do so.
+        thread::sleep(ms(300));
+        reader.set_read_timeout(Some(LIMIT)).unwrap();
+        while !written.ends_with(b"\n") {
+            let mut byte = [0];
+            reader.read_exact(&mut byte).unwrap();
+            written.extend(byte);
+        }
+    });
+    assert_eq!((run.status, &*run.stderr), (Some(1), ""), "{run}");
+    assert!(written.ends_with(b"\x00127.0.0.2\n"));
+}
+
 /// Standard error is only for people: where it cannot be written, the answer
 /// is the same.
 #[test]
@@ -117,6 +152,46 @@ fn standard_error_that_cannot_be_written() {
             .shell("exec \"$0\" \"$@\" 2>/dev/full");
         assert_eq!(check.run().status, Some(2));
     }
+}
+
+/// An empty file, of which the path is not needed any more.
+fn file() -> File {
+    let path = env::temp_dir().join(format!("smtpdcheck-output-{}", process::id()));
+    let mut options = OpenOptions::new();
+    let options = options.create_new(true).read(true).write(true);
+    let file = options.open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    file
+}
+
+/// A write past the largest size of a file sends a signal (SIGXFSZ), of which
+/// the program must not die.
+#[test]
+fn files_that_may_not_grow() {
+    let port = Port::new();
+    let _servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
+    let check = |words: &str| port.check(words).under(&["prlimit", "--fsize=0"]);
+    let mut output = file();
+    for words in ["127.0.0.2", "127.0.0.3 127.0.0.2", "--help", "--version"] {
+        let run = check(words).stdout(output.try_clone().unwrap()).run();
+        run.fails().at_once();
+        assert!(run.stderr.contains("standard output"), "{run}");
+    }
+    let run = check("127.0.0.3").stdout(output.try_clone().unwrap()).run();
+    run.prints("");
+    assert_eq!(output.seek(SeekFrom::End(0)).unwrap(), 0);
+
+    // What is said on standard error changes nothing.
+    let path = env::temp_dir().join(format!("smtpdcheck-error-{}", process::id()));
+    let script = format!("exec \"$0\" \"$@\" 2>{}", path.display());
+    let rows = [("127.0.0.3 127.0.0.2", "127.0.0.2"), ("127.0.0.3", "")];
+    for (words, answer) in rows {
+        let check = check(words).first("-v").shell(&script);
+        check.run().prints(answer).at_once();
+    }
+    assert_eq!(check("--bogus").shell(&script).run().status, Some(2));
+    assert_eq!(fs::read(&path).unwrap(), b"");
+    fs::remove_file(&path).unwrap();
 }
 
 /// Makes a root of the namespace's empty folder: the program, and the libraries
@@ -243,6 +318,29 @@ fn the_soft_descriptor_limit_is_raised() {
     check.run().prints("").after(ms(1000));
 }
 
+/// Also where a lookup is the first to need it.
+#[test]
+fn the_soft_descriptor_limit_is_raised_for_lookups() {
+    namespace::run(|| {
+        let _names = dns::serve(
+            "mx.test A 127.0.0.2\nmx.test AAAA nodata\n\
+             me.test A 127.0.0.9\nme.test AAAA nodata",
+        );
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        // A loader needs one.
+        let least = if make_root() { 3 } else { 4 };
+        for soft in [least, 4, 5] {
+            let limit = format!("--nofile={soft}:1024");
+            for words in ["mx.test", "--stop me.test 10:mx.test 10:me.test"] {
+                let answer = words.strip_prefix("--stop").map_or(words, |_| "");
+                let check = Check::words(&format!("--timeout=20 {words}"));
+                let run = check.under(&["prlimit", &limit]).run();
+                run.prints(answer).at_once();
+            }
+        }
+    });
+}
+
 /// Too few descriptors for any probe is this machine's failure, in whatever
 /// stage it comes; just enough for one at a time is not.
 #[test]
@@ -280,9 +378,161 @@ fn hardly_any_descriptors() {
     });
 }
 
+/// A server that is up and has not come to the last line of its greeting is
+/// heard out, but not where another server wants its descriptor.
+#[test]
+fn a_connection_for_quit_alone_gives_way() {
+    namespace::run(|| {
+        let silent = ["127.0.0.3", "127.0.0.4", "127.0.0.5"];
+        let addresses = silent.iter().chain(&["127.0.0.6"]);
+        let hosts: Vec<_> = addresses.map(|a| format!("{a} mx.hosts\n")).collect();
+        namespace::hosts(&hosts.concat());
+        let port = Port::smtp();
+        let _silent = silent.map(|address| port.serve(address, SILENT));
+        let _up = port.serve("127.0.0.6", UP);
+        // The last address has its turn when the other server is up, or before.
+        for (delay, after) in [(0, 750), (1500, 1500)] {
+            let polite = port.serve("127.0.0.2", &[Wait(ms(delay)), Send(b"220-mx.test\r\n")]);
+            // One descriptor wakes the loop, and four are for connections.
+            let check = Check::words("--timeout=20 mx.hosts 127.0.0.2");
+            let run = check.under(&["prlimit", "--nofile=8:8"]).run();
+            run.prints("mx.hosts").after(ms(after));
+            let connection = polite.only();
+            let sent = [connection.early, connection.received].concat();
+            assert_eq!(sent, b"", "{run}");
+        }
+    });
+}
+
+/// A lookup that was left behind has its descriptors until it ends. A server
+/// that finds none meanwhile waits for them, until its time is over.
+#[test]
+fn lookups_left_behind_are_no_fault() {
+    namespace::run(|| {
+        let _names = dns::serve("* A silent\n* AAAA silent");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        // How long the C library waits for the name server, the timeout of
+        // each server, the answer, and milliseconds until then at least.
+        for (patience, timeout, answer, after) in [(60, 1, "", 2000), (5, 4, "127.0.0.2", 4000)] {
+            namespace::resolver_timeout(patience);
+            let words = format!("--jobs=1 --timeout={timeout} mx.test 127.0.0.2");
+            let check = Check::words(&words).under(&["prlimit", "--nofile=6:6"]);
+            check.run().prints(answer).after(ms(after));
+        }
+    });
+}
+
+/// With `--jobs` one server's time may be over before another's that has found
+/// no descriptor yet: that one begins then, whatever else is under way.
+#[test]
+fn a_descriptor_freed_by_a_timeout_is_used() {
+    let port = Port::new();
+    // Two descriptors for connections. The first two servers have them; after
+    // two seconds the third has the second one's for a moment, then the fourth,
+    // and the fifth has none until the first server's time is over.
+    let _servers = [
+        port.serve("127.0.0.2", SILENT),
+        port.serve("127.0.0.3", &down_after(ms(2000))),
+        port.serve("127.0.0.4", DOWN),
+        port.serve("127.0.0.5", SILENT),
+        port.serve("127.0.0.6", &up_after(ms(300))),
+    ];
+    let words = "--jobs=3 --timeout=4 127.0.0.2 127.0.0.3 127.0.0.4 127.0.0.5 127.0.0.6";
+    let run = port.check(words).under(&["prlimit", "--nofile=5:5"]).run();
+    run.prints("127.0.0.6").after(ms(6000));
+}
+
+/// musl divides by the number of attempts. One line says so, however many
+/// threads come to it at the same time.
+#[test]
+fn a_resolver_without_attempts() {
+    namespace::run(|| {
+        let is_static = make_root();
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let text = "nameserver 127.0.0.1\noptions attempts:0\n";
+        fs::write("/etc/resolv.conf", text).unwrap();
+        let names = "mx1.test mx2.test mx3.test mx4.test";
+        let check = |words: &str| {
+            let run = Check::words(words).run();
+            match is_static {
+                true => {
+                    run.fails().at_once();
+                    assert!(run.stderr.contains("resolv.conf"), "{run}");
+                }
+                // Another C library finds no name then.
+                false => drop(run.prints("")),
+            }
+        };
+        (0..20).for_each(|_| check(names));
+        Check::words("127.0.0.3 127.0.0.2")
+            .run()
+            .prints("127.0.0.2");
+        if is_static && has("strace", "a_resolver_without_attempts") {
+            // Whoever writes takes its time to end the process after that.
+            let check = Check::words(names).injecting("write", "delay_exit=300000");
+            check.run().fails();
+        }
+    });
+}
+
+/// Stops a process, and waits until it is.
+fn stop(process: u32) {
+    sh(&format!("kill -STOP {process}"));
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    wait_until(is_stopped);
+}
+
+/// What came before the deadline counts, also where the process was kept from
+/// looking until after it.
+#[test]
+fn what_came_before_the_deadline_counts() {
+    let silent = |port: &Port| (port.listen("127.0.0.2", 16), Vec::new());
+    let full = |port: &Port| port.full("127.0.0.2");
+    type Serve<'a> = &'a (dyn Fn(&Port) -> (TcpListener, Vec<TcpStream>) + Sync);
+    // Seconds of timeout, and the connection when the process is stopped: that
+    // it is made is then another thing to be found out. Where the server's
+    // queue was full, the system tries again after a second.
+    let rows: [(u64, Serve, Tcp); 2] = [(5, &silent, Tcp::Established), (10, &full, Tcp::SynSent)];
+    each(&rows, |(seconds, serve, state)| {
+        let port = Port::new();
+        let (server, waiting) = serve(&port);
+        let timeout = Duration::from_secs(*seconds);
+        let began = Instant::now();
+        let check = port.check(&format!("--timeout={seconds} 127.0.0.2"));
+        let run = check.run_while(|process| {
+            state.wait(&server);
+            // Its time began before it connected.
+            let over = Instant::now() + timeout;
+            stop(process);
+            let mut clients: Vec<_> = (0..=waiting.len()).map(|_| accept(&server)).collect();
+            clients[waiting.len()]
+                .write_all(b"220 mx.test\r\n")
+                .unwrap();
+            assert!(began.elapsed() < timeout, "this machine is too slow");
+            thread::sleep(over.saturating_duration_since(Instant::now()));
+            sh(&format!("kill -CONT {process}"));
+        });
+        run.prints("127.0.0.2").after(timeout);
+    });
+}
+
 /// The system calls of a check, a line each, or `None` where there is no strace.
 fn system_calls(test: &str, port: &Port, words: &str, answer: &str) -> Option<Vec<String>> {
-    let run = port.check(words).traced(test)?;
+    system_calls_under(&[], test, port, words, answer)
+}
+
+/// The same, with the program run by way of another.
+fn system_calls_under(
+    wrapper: &[&str],
+    test: &str,
+    port: &Port,
+    words: &str,
+    answer: &str,
+) -> Option<Vec<String>> {
+    let run = port.check(words).traced(test)?.under(wrapper).run();
     run.answers(answer);
     let calls: Vec<_> = run.stderr.lines().map(String::from).collect();
     assert!(calls.iter().any(|call| call.contains("connect(")), "{run}");
@@ -369,4 +619,105 @@ fn waiting_is_not_busy() {
         let polls = count(&calls, "poll") + count(&calls, "ppoll");
         assert!((1..=4).contains(&polls), "{polls} turns: {calls:#?}");
     }
+}
+
+/// Nor is waiting for a descriptor, though an attempt is due.
+#[test]
+fn waiting_for_a_descriptor_is_not_busy() {
+    namespace::run(|| {
+        let silent = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
+        let hosts = silent.map(|address| format!("{address} mx.hosts\n"));
+        namespace::hosts(&hosts.concat());
+        let port = Port::smtp();
+        let _silent = silent.map(|address| port.serve(address, SILENT));
+        // One descriptor is strace's, one wakes the loop, and two are for
+        // connections.
+        let limit = ["prlimit", "--nofile=7:7"];
+        let words = "-4 --timeout=1.5 mx.hosts";
+        let test = "waiting_for_a_descriptor_is_not_busy";
+        let Some(calls) = system_calls_under(&limit, test, &port, words, "") else {
+            return;
+        };
+        assert!(
+            calls.iter().any(|call| call.contains("EMFILE")),
+            "{calls:#?}"
+        );
+        let polls = count(&calls, "poll") + count(&calls, "ppoll");
+        assert!((1..=10).contains(&polls), "{polls} turns: {calls:#?}");
+    });
+}
+
+/// What a lookup fails for may be this machine's fault: then it is made again,
+/// and where it fails again that is no server's failure.
+#[test]
+fn lookups_that_this_machine_fails() {
+    namespace::run(|| {
+        if !has("strace", "lookups_that_this_machine_fails") {
+            return;
+        }
+        let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let is_static = make_root();
+        for file in ["/etc/hosts", "/etc/resolv.conf"] {
+            let open = |times: &str, words: &str| {
+                let error = format!("error=EMFILE:when={times}");
+                let check = Check::words(words).injecting("open,openat", &error);
+                check.under(&["-P", file]).run()
+            };
+            open("1", "--timeout=20 mx.test")
+                .prints("mx.test")
+                .at_once();
+            // Every second time, for one thread that makes all lookups.
+            let words = "-4 --jobs=1 --timeout=20 gone1.test gone2.test mx.test";
+            open("1+2", words).prints("mx.test").at_once();
+            // Another C library may do without the file.
+            if is_static {
+                open("1+", "--timeout=20 mx.test").fails().at_once();
+            }
+        }
+    });
+}
+
+/// One thread is enough for all lookups.
+#[test]
+fn few_threads() {
+    namespace::run(|| {
+        if !has("strace", "few_threads") {
+            return;
+        }
+        let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let words = "--timeout=20 gone1.test gone2.test gone3.test mx.test";
+        for (times, answer) in [
+            ("2+", Some("mx.test")),
+            ("3+", Some("mx.test")),
+            ("1+", None),
+        ] {
+            let error = format!("error=EAGAIN:when={times}");
+            let check = Check::words(words).injecting("clone,clone3", &error);
+            let run = check.run();
+            match answer {
+                Some(answer) => run.prints(answer).at_once(),
+                None => run.fails().at_once(),
+            };
+        }
+    });
+}
+
+/// A machine without a family of addresses has no way there.
+#[test]
+fn without_a_family() {
+    let port = Port::new();
+    let _up = port.serve("127.0.0.2", UP);
+    if !has("strace", "without_a_family") {
+        return;
+    }
+    let check = |words: &str| {
+        let check = port.check(words);
+        check.injecting("socket", "error=EAFNOSUPPORT:when=1").run()
+    };
+    check("[::1] 127.0.0.2").prints("127.0.0.2").at_once();
+    let run = check("-v [::1]");
+    run.answers("").at_once();
+    assert!(run.stderr.contains("  down  [::1]: unreachable"), "{run}");
 }

@@ -1,10 +1,11 @@
 //! Probes by name, in a network of their own: port 25, addresses of both
 //! families that do and do not answer, and name servers of every kind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::common::{Check, each, ms};
-use crate::smtp::{DOWN, Port, SILENT, UP, up_after};
+use crate::smtp::{DOWN, Port, SILENT, Send, UP, Wait, down_after, up_after};
 use crate::{dns, namespace};
 
 /// In a network with this zone, servers that are up at these addresses:
@@ -139,6 +140,35 @@ fn addresses_are_tried_in_the_resolver_s_order() {
     });
 }
 
+/// IPv6 and IPv4 take turns, as the lines of `--verbose` show. A busy machine
+/// may have IPv6 addresses too late now and then, but not always.
+#[test]
+fn families_take_turns() {
+    namespace::run(|| {
+        let _names = dns::serve(
+            "mx.test A 192.0.2.240 192.0.2.241 192.0.2.242
+             mx.test AAAA 2001:db8::a:240 2001:db8::a:241",
+        );
+        let order = [
+            "[2001:db8::a:240]",
+            "192.0.2.240",
+            "[2001:db8::a:241]",
+            "192.0.2.241",
+            "192.0.2.242",
+        ];
+        let in_turns = (0..5).any(|_| {
+            let run = Check::words("-v mx.test").run();
+            run.answers("");
+            let (_, fates) = run.stderr.split_once("  down  ").unwrap();
+            let tried = fates
+                .split("; ")
+                .map(|fate| fate.split(": ").next().unwrap());
+            tried.eq(order)
+        });
+        assert!(in_turns, "always in another order");
+    });
+}
+
 /// One family that does not answer, beside one that does.
 #[test]
 fn a_dead_family_does_not_hide_a_live_one() {
@@ -173,7 +203,9 @@ fn a_dead_family_does_not_hide_a_live_one() {
              silent4.test A 192.0.2.251
              silent4.test AAAA 2001:db8::a:200
              neither.test A 192.0.2.240
-             neither.test AAAA 2001:db8::a:240",
+             neither.test AAAA 2001:db8::a:240
+             mapped.test A nodata
+             mapped.test AAAA ::ffff:192.0.2.200",
             &["192.0.2.200", "2001:db8::a:200"],
             &[
                 ("swallowed6.test", "swallowed6.test", 0),
@@ -191,6 +223,8 @@ fn a_dead_family_does_not_hide_a_live_one() {
                 ("down4.test", "down4.test", 0),
                 ("silent4.test", "silent4.test", 0),
                 ("neither.test", "", 0),
+                // An IPv4 address is no answer to a question for IPv6.
+                ("mapped.test", "", 0),
             ],
         );
     });
@@ -324,6 +358,49 @@ fn one_family_s_lookup_does_not_spoil_the_other_s() {
     });
 }
 
+/// IPv6 addresses are waited for no longer than for a moment. A busy machine
+/// may take its time now and then, but not always.
+#[test]
+fn connecting_begins_with_the_first_family() {
+    namespace::run(|| {
+        let _names = dns::serve(
+            "hangs6.test A 192.0.2.200
+             hangs6.test AAAA silent
+             hangs4.test A silent
+             hangs4.test AAAA 2001:db8::a:200",
+        );
+        let port = Port::smtp();
+        let _servers = ["192.0.2.200", "2001:db8::a:200"].map(|a| port.serve(a, UP));
+        for name in ["hangs6.test", "hangs4.test"] {
+            let soonest = (0..5).map(|_| {
+                let run = Check::words(name).run();
+                run.prints(name);
+                run.elapsed()
+            });
+            let soonest = soonest.min().unwrap();
+            assert!(soonest < ms(500), "{name}: {soonest:?}");
+        }
+    });
+}
+
+/// A server that is up is heard out and gets its QUIT, though nobody wants to
+/// know its other addresses any more.
+#[test]
+fn a_server_is_heard_out_while_its_lookup_is_not() {
+    namespace::run(|| {
+        let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA silent");
+        let port = Port::smtp();
+        let script = [Send(b"220-mx.test\r\n"), Wait(ms(300)), Send(b"220 go\r\n")];
+        let server = port.serve("127.0.0.2", &script);
+        let _slow = port.serve("127.0.0.3", &down_after(ms(1500)));
+        let run = Check::words("--timeout=20 127.0.0.3 mx.test").run();
+        run.prints("mx.test").after(ms(1500));
+        let connection = server.only();
+        assert_eq!(connection.early, b"", "{connection:?}");
+        assert_eq!(connection.received, b"QUIT\r\n", "{connection:?}");
+    });
+}
+
 /// One deadline covers lookup, connecting and greeting.
 #[test]
 fn the_deadline_covers_all_stages() {
@@ -408,6 +485,27 @@ fn many_names_are_looked_up_at_the_same_time() {
         let names: Vec<_> = (0..100).map(|n| format!("mx{n}.test")).collect();
         let check = Check::words(&names.join(" ")).first("--timeout=20");
         check.run().prints("").after(ms(100));
+    });
+}
+
+/// What nobody wants to know any more is not looked up: when the name server's
+/// time for the first ones is over, it is the turn of one that is wanted.
+#[test]
+fn lookups_that_nobody_waits_for_are_not_begun() {
+    namespace::run(|| {
+        let names = dns::serve(
+            "* A silent
+             * AAAA silent
+             mx.test A 127.0.0.2
+             mx.test AAAA nodata",
+        );
+        namespace::resolver_timeout(4);
+        let _server = Port::smtp().serve("127.0.0.2", UP);
+        let list: String = (0..100).map(|n| format!("mx{n}.test ")).collect();
+        let words = format!("--jobs=100 --timeout=3 {list} mx.test");
+        Check::words(&words).run().prints("mx.test").after(ms(3000));
+        let asked: BTreeSet<_> = names.questions().into_iter().collect();
+        assert!(asked.len() < 200, "{asked:?}");
     });
 }
 

@@ -290,6 +290,30 @@ fn a_later_lookup_is_waited_for_where_it_matters() {
     });
 }
 
+/// A server of which nothing but its addresses can matter any more is not
+/// connected to any more.
+#[test]
+fn only_addresses_are_still_wanted() {
+    namespace::run(|| {
+        let hosts: Vec<_> = (3..=11).map(|n| format!("127.0.0.{n}")).collect();
+        let _names = dns::serve(&format!(
+            "maybe.test A {}\nmaybe.test AAAA after 2500 2001:db8::a:8",
+            hosts.join(" ")
+        ));
+        let port = Port::smtp();
+        let _up = port.serve("127.0.0.2", &up_after(ms(300)));
+        // The last one would have its turn after two seconds.
+        let mut silent: Vec<_> = hosts.iter().map(|a| port.serve(a, SILENT)).collect();
+        let words = "--timeout=20 --stop 2001:db8::a:9 10:127.0.0.2 10:maybe.test";
+        Check::words(words)
+            .run()
+            .prints("127.0.0.2")
+            .after(ms(2500));
+        assert_eq!(silent.pop().unwrap().count(), 0);
+        assert_eq!(silent.remove(0).count(), 1);
+    });
+}
+
 #[test]
 fn a_server_given_twice_is_asked_once() {
     let lists = [
@@ -342,6 +366,10 @@ fn stop_addresses_compare_by_value() {
         ("--stop [0:0:0:0:0:0:0:1] 10:127.0.0.2 10:[::1]", ""),
         ("--stop 2001:DB8::9 10:127.0.0.2 10:[2001:db8:0:0::9]", ""),
         ("--stop ::1 127.0.0.3 ::1 127.0.0.2", ""),
+        ("--stop fe80::1%lo 10:127.0.0.2 10:[fe80::1%lo]", ""),
+        ("--stop [fe80::1%lo] 10:127.0.0.2 10:[fe80::1%1]", ""),
+        ("--stop fe80::1%lo 10:127.0.0.2 10:[fe80::1%2]", "127.0.0.2"),
+        ("--stop fe80::1%lo 10:127.0.0.2 10:[fe80::1]", "127.0.0.2"),
         ("--stop ::2 127.0.0.3 [::1] 127.0.0.2", "127.0.0.2"),
         ("--stop ::127.0.0.3 10:127.0.0.2 10:127.0.0.3", "127.0.0.2"),
         ("--stop 127.0.0.30 10:127.0.0.2 10:127.0.0.3", "127.0.0.2"),
@@ -468,6 +496,9 @@ fn a_failed_stop_lookup_is_an_error_at_once() {
             ("--stop late.test 127.0.0.3", 1000),
             ("--stop hangs.test --timeout 1 127.0.0.2", 1000),
             ("--stop hangs.test --timeout 1 10:.", 1000),
+            // With jobs as well its time begins with the check.
+            ("--jobs=1 --stop hangs.test --timeout 1 127.0.0.2", 1000),
+            ("--jobs=1 --stop hangs.test --timeout 1 10:.", 1000),
         ];
         each(&errors, |(words, after)| {
             let run = Check::words(words).first("--timeout=20").run();

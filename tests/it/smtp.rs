@@ -1,5 +1,6 @@
 //! SMTP servers that play a script, and record how each client took it.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::{Check, LIMIT, ms};
+use crate::common::{Check, LIMIT, ms, wait_until};
 
 /// What a server does next. At the end of its script it takes in what the
 /// client still sends, until that hangs up.
@@ -99,7 +100,7 @@ impl Port {
         let last = Arc::new(Mutex::new(None));
         let accepting = {
             let last = Arc::clone(&last);
-            thread::spawn(move || accept(&listener, &script, &last))
+            thread::spawn(move || serve(&listener, &script, &last))
         };
         Server {
             address,
@@ -131,6 +132,36 @@ impl Port {
             waiting.push(client);
         }
         (listener, waiting)
+    }
+}
+
+/// The next client of a server, which is to come.
+#[track_caller]
+pub fn accept(server: &TcpListener) -> TcpStream {
+    SockRef::from(server).set_read_timeout(Some(LIMIT)).unwrap();
+    let (client, _) = server.accept().expect("a client");
+    client
+}
+
+/// How far a connection has come, by its number in the kernel's table.
+#[derive(Clone, Copy)]
+pub enum Tcp {
+    Established = 1,
+    /// The first packet is sent, and not answered.
+    SynSent = 2,
+}
+
+impl Tcp {
+    /// Waits until a client on this machine has come so far with a server.
+    #[track_caller]
+    pub fn wait(self, server: &TcpListener) {
+        let SocketAddr::V4(address) = server.local_addr().unwrap() else {
+            panic!("{server:?}");
+        };
+        let (ip, port) = (u32::from_ne_bytes(address.ip().octets()), address.port());
+        let entry = format!(" {ip:08X}:{port:04X} {:02X} ", self as u8);
+        let table = || fs::read_to_string("/proc/net/tcp").unwrap();
+        wait_until(|| table().contains(&entry));
     }
 }
 
@@ -177,7 +208,7 @@ impl Server {
     }
 }
 
-fn accept(
+fn serve(
     listener: &TcpListener,
     script: &Arc<[Step]>,
     last: &Mutex<Option<SocketAddr>>,

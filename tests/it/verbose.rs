@@ -1,7 +1,13 @@
 //! The lines of `--verbose`: one a server, on standard error, in columns.
 
-use crate::common::{Check, Run, each, ms};
-use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, UP, Wait, down_after};
+use std::io::Write;
+use std::time::Duration;
+use std::{env, fs, process, thread};
+
+use crate::common::{Check, Run, each, has, ms, wait_until};
+use crate::smtp::{
+    Close, DOWN, Port, Reset, SILENT, Send, Step, Tcp, UP, Wait, accept, down_after, up_after,
+};
 use crate::{dns, namespace};
 
 /// The lines, with T for every time that was measured. Given ones stay.
@@ -27,6 +33,17 @@ fn without_times(run: &Run, line: &str) -> String {
         }
     }
     text
+}
+
+/// The times that the lines say, `14 ms` or `2.5 s`.
+fn times(run: &Run) -> Vec<Duration> {
+    let parts = run.stderr.split("after ").skip(1);
+    let time = |part: &str| {
+        let (number, unit) = part.split_once(')').unwrap().0.split_once(' ').unwrap();
+        let number: f64 = number.parse().unwrap();
+        Duration::from_secs_f64(if unit == "s" { number } else { number / 1000.0 })
+    };
+    parts.map(time).collect()
 }
 
 /// `under 1 ms`, `14 ms`, `2.5 s` or `10 s`.
@@ -115,6 +132,86 @@ fn a_refused_and_an_unanswered_connection() {
     );
 }
 
+/// A line says how long it took.
+#[test]
+fn the_times_are_those_that_were_measured() {
+    namespace::run(|| {
+        let _names = dns::serve("gone.test A after 700 nxdomain\ngone.test AAAA nxdomain");
+        let rows: [(&[Step], &str, &str); 6] = [
+            (&up_after(ms(700)), "127.0.0.2", "127.0.0.2"),
+            (&down_after(ms(700)), "127.0.0.2", ""),
+            (&[Wait(ms(700)), Send(b"HTTP/1.1 400\r\n")], "127.0.0.2", ""),
+            (&[Wait(ms(700)), Close], "127.0.0.2", ""),
+            (&[Wait(ms(700)), Reset], "127.0.0.2", ""),
+            (UP, "gone.test", ""),
+        ];
+        each(&rows, |(script, server, answer)| {
+            let port = Port::new();
+            let _server = port.serve("127.0.0.2", script);
+            let run = port.check(&format!("-v {server}")).run();
+            run.answers(answer);
+            let [time] = times(&run)[..] else {
+                panic!("{run}");
+            };
+            assert!((ms(700)..=run.elapsed()).contains(&time), "{run}");
+        });
+    });
+}
+
+/// And when it was connected, which here took until the server had room.
+#[test]
+fn the_time_of_a_connection_is_measured() {
+    let port = Port::new();
+    let (server, waiting) = port.full("127.0.0.2");
+    let check = port.check("-v --timeout=4 127.0.0.2");
+    let run = check.run_while(|_| {
+        Tcp::SynSent.wait(&server);
+        thread::sleep(ms(500));
+        waiting.iter().for_each(|_| drop(accept(&server)));
+    });
+    run.answers("").after(ms(4000));
+    says(
+        &run,
+        &["127.0.0.2  down  127.0.0.2: no greeting within 4 s (connected after T)"],
+    );
+    assert!((ms(500)..ms(4000)).contains(&times(&run)[0]), "{run}");
+}
+
+/// The system gives up before the program does.
+#[test]
+fn a_connection_that_the_system_gives_up() {
+    namespace::run(|| {
+        fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+        let run = Check::words("-v --timeout=20 192.0.2.1").run();
+        run.answers("").after(ms(1000));
+        says(
+            &run,
+            &["192.0.2.1  down  192.0.2.1: connection timed out (after T)"],
+        );
+    });
+}
+
+/// While another server is waited for.
+#[test]
+fn a_line_does_not_wait_for_the_end() {
+    let port = Port::new();
+    let slow = port.listen("127.0.0.2", 16);
+    let _down = port.serve("127.0.0.3", DOWN);
+    let said = env::temp_dir().join(format!("smtpdcheck-verbose-{}", process::id()));
+    let script = format!("exec \"$0\" \"$@\" 2>{}", said.display());
+    let check = port.check("-v --timeout=20 127.0.0.2 127.0.0.3");
+    let run = check.shell(&script).run_while(|_| {
+        let mut client = accept(&slow);
+        let line = "127.0.0.3  down  127.0.0.3: greeting 554 mx.test takes no mail";
+        wait_until(|| fs::read_to_string(&said).unwrap().starts_with(line));
+        client.write_all(b"554 no\r\n").unwrap();
+    });
+    run.prints("").at_once();
+    let lines = fs::read_to_string(&said).unwrap();
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    fs::remove_file(&said).unwrap();
+}
+
 /// Lines come when a fate is known, not at the end, and so in that order.
 #[test]
 fn a_line_comes_when_its_fate_is_known() {
@@ -175,6 +272,26 @@ fn servers_that_are_not_asked_are_said_to_be() {
         said.sort();
         expected.sort();
         assert_eq!(said, expected, "{run}");
+    });
+}
+
+/// A server was up before it was known that it has the priority of the stop
+/// host.
+#[test]
+fn a_server_that_is_up_for_nothing() {
+    namespace::run(|| {
+        let _names = dns::serve("me.test A after 500 127.0.0.9\nme.test AAAA nodata");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let run = Check::words("-v --stop 127.0.0.9 10:127.0.0.2 10:me.test").run();
+        run.answers("");
+        says(
+            &run,
+            &[
+                "127.0.0.2  up    127.0.0.2: greeting 220 mx.test ESMTP (after T)",
+                "127.0.0.2  skip  up, but passed over: same priority as the stop host me.test",
+                "me.test    stop  a --stop host",
+            ],
+        );
     });
 }
 
@@ -309,4 +426,40 @@ fn lookups_and_several_addresses() {
         ];
         assert_eq!(fates, expected, "{run}");
     });
+}
+
+/// What this machine's limits change; `make emulate` leaves this out, as in the
+/// cache's tests.
+mod machine {
+    use super::*;
+
+    /// Where this machine has no means to ask in time.
+    #[test]
+    fn servers_that_could_not_be_asked() {
+        let port = Port::new();
+        let _silent = ["127.0.0.2", "127.0.0.3"].map(|address| port.serve(address, SILENT));
+        let words = "-v --timeout=1 127.0.0.2 127.0.0.3 fe80::1%none";
+        let run = port.check(words).under(&["prlimit", "--nofile=4:4"]).run();
+        run.answers("").after(ms(1000));
+        says(
+            &run,
+            &[
+                "fe80::1%none  down  no such interface",
+                "127.0.0.2     down  127.0.0.2: no greeting within 1 s (connected after T)",
+                "127.0.0.3     down  not asked in time",
+            ],
+        );
+        if has("strace", "servers_that_could_not_be_asked") {
+            let check = port.check("-v --timeout=1 127.0.0.2 localhost");
+            let run = check.injecting("eventfd2", "error=ENFILE").run();
+            run.answers("").after(ms(1000));
+            says(
+                &run,
+                &[
+                    "127.0.0.2  down  127.0.0.2: no greeting within 1 s (connected after T)",
+                    "localhost  down  not looked up in time",
+                ],
+            );
+        }
+    }
 }
