@@ -112,13 +112,6 @@ impl Lookup {
         Ok(())
     }
 
-    /// Takes back what no helper has begun to look up.
-    pub fn take_back(&self, helpers: &Helpers) {
-        for place in self.places {
-            helpers.take_back(place);
-        }
-    }
-
     /// Takes the helpers' answer, with `port` as the port of each address. An
     /// error is this machine's: the family is wanted again.
     pub fn take(&mut self, answer: Answer, port: u16) -> sys::Result<()> {
@@ -355,15 +348,16 @@ impl Helpers {
         Ok(place)
     }
 
-    /// Takes back the question at a place, unless somebody has begun to answer
-    /// it.
-    fn take_back(&self, place: usize) {
+    /// Takes back the questions of a lookup that nobody has begun to answer.
+    pub fn take_back(&self, lookup: &Lookup) {
         let Some(shared) = self.shared else { return };
         let mut work = shared.lock();
-        let question = work.questions.get_mut(place);
-        if question.and_then(Option::take).is_some() {
-            work.waiting -= 1;
-            work.open -= 1;
+        for place in lookup.places {
+            let question = work.questions.get_mut(place);
+            if question.and_then(Option::take).is_some() {
+                work.waiting -= 1;
+                work.open -= 1;
+            }
         }
     }
 

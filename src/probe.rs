@@ -212,10 +212,7 @@ impl Probe {
     /// Makes the attempts that are due. After an error, this machine's,
     /// something is left to do.
     pub fn connect(&mut self, now: Instant) -> sys::Result<()> {
-        while self.state == State::Probing
-            && !self.is_late(now)
-            && self.next_attempt.is_none_or(|next| next <= now)
-        {
+        while self.state == State::Probing && self.next_attempt.is_none_or(|next| next <= now) {
             let Some((family, address)) = self.untried() else {
                 break;
             };
@@ -228,7 +225,8 @@ impl Probe {
         Ok(())
     }
 
-    fn is_late(&self, now: Instant) -> bool {
+    /// Whether its time is over: nothing is begun any more.
+    pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 

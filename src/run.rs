@@ -183,10 +183,7 @@ impl<'a> Run<'a> {
             match need {
                 Need::Fate => {}
                 Need::Addresses => probe.stop_connecting(),
-                Need::Nothing if probe.is_running() => {
-                    probe.abandon();
-                    probe.lookup.take_back(&self.helpers);
-                }
+                Need::Nothing if probe.is_running() => probe.abandon(),
                 Need::Nothing => {}
             }
         }
@@ -267,26 +264,28 @@ impl<'a> Run<'a> {
 
     /// Lets one probe go on.
     fn advance(&mut self, p: usize, now: Instant) {
-        let was_running = self.probes[p].is_running();
         let host = &self.options.servers[p].text;
-        while self.no_lookup.is_none() && self.probes[p].wants_lookup() {
-            let asked = self.probes[p].ask(&mut self.helpers, Asker::Probe(p));
-            self.note_lookup(asked, host);
-        }
-        while self.no_connection.is_none() {
-            let connected = self.probes[p].connect(now);
-            let Err(error) = connected else { break };
-            if !self.make_room(error) {
-                self.no_connection = Some(lack(error, host));
+        if !self.probes[p].is_late(now) {
+            while self.no_lookup.is_none() && self.probes[p].wants_lookup() {
+                let asked = self.probes[p].ask(&mut self.helpers, Asker::Probe(p));
+                self.note_lookup(asked, host);
+            }
+            while self.no_connection.is_none() {
+                let connected = self.probes[p].connect(now);
+                let Err(error) = connected else { break };
+                if !self.make_room(error) {
+                    self.no_connection = Some(lack(error, host));
+                }
             }
         }
-        let connections = self.probes[p].interests().count();
-        self.probes[p].conclude(now);
-        if self.probes[p].interests().count() < connections {
-            self.has_freed();
+        let probe = &mut self.probes[p];
+        let connections = probe.interests().count();
+        probe.conclude(now);
+        if !probe.is_running() {
+            self.helpers.take_back(&probe.lookup);
         }
-        if was_running && !self.probes[p].is_running() {
-            self.probes[p].lookup.take_back(&self.helpers);
+        if probe.interests().count() < connections {
+            self.has_freed();
         }
         self.learn(p);
     }
