@@ -237,10 +237,11 @@ reproduce:
 	tests/package/reproduce
 
 # Debian's Rust builds the tarball as a distribution would; it is installed beside rustup's.
-check-package: harden deb dist
+check-package: $(BUILT)
 	@$(rust)
 	$(install_packages)
 	install_packages $(PACKAGES) $(CHECK_PACKAGES)
+	$(MAKE) --no-print-directory harden deb dist
 	set -x
 	tests/package/roots $(BUILT)
 	tests/package/deb target/smtpdcheck_$(VERSION)_$(ARCHITECTURE).deb
