@@ -348,13 +348,15 @@ impl Helpers {
         Ok(place)
     }
 
-    /// Takes back the questions of a lookup that nobody has begun to answer.
-    pub fn take_back(&self, lookup: &Lookup) {
+    /// Takes back the questions of a lookup that nobody has begun to answer:
+    /// they are still wanted.
+    pub fn take_back(&self, lookup: &mut Lookup) {
         let Some(shared) = self.shared else { return };
         let mut work = shared.lock();
-        for place in lookup.places {
+        for (state, place) in lookup.states.iter_mut().zip(lookup.places) {
             let question = work.questions.get_mut(place);
             if question.and_then(Option::take).is_some() {
+                *state = State::Wanted;
                 work.waiting -= 1;
                 work.open -= 1;
             }

@@ -265,7 +265,10 @@ impl<'a> Run<'a> {
     /// Lets one probe go on.
     fn advance(&mut self, p: usize, now: Instant) {
         let host = &self.options.servers[p].text;
-        if !self.probes[p].is_late(now) {
+        let probe = &mut self.probes[p];
+        if probe.is_late(now) || !probe.is_running() {
+            self.helpers.take_back(&mut probe.lookup);
+        } else {
             while self.no_lookup.is_none() && self.probes[p].wants_lookup() {
                 let asked = self.probes[p].ask(&mut self.helpers, Asker::Probe(p));
                 self.note_lookup(asked, host);
@@ -281,9 +284,6 @@ impl<'a> Run<'a> {
         let probe = &mut self.probes[p];
         let connections = probe.interests().count();
         probe.conclude(now);
-        if !probe.is_running() {
-            self.helpers.take_back(&probe.lookup);
-        }
         if probe.interests().count() < connections {
             self.has_freed();
         }

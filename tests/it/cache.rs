@@ -508,6 +508,27 @@ fn lookups_and_routes_that_fail() {
     });
 }
 
+/// Lookups that hang keep others in the line for a thread, and nothing is
+/// learned about these.
+#[test]
+fn servers_that_were_not_looked_up_are_not_remembered() {
+    namespace::run(|| {
+        let _names = dns::serve("* A silent\n* AAAA silent");
+        let (port, cache) = (Port::smtp(), Cache::new());
+        let list: String = (0..100).map(|n| format!("mx{n}.test ")).collect();
+        let check = |words: &str| cache.check(&port, &format!("-v --timeout=1 {words}")).run();
+        let run = check(&list);
+        run.answers("").after(ms(1000));
+        let line = "\nmx99.test  down  not looked up in time\n";
+        assert!(run.stderr.contains(line), "{run}");
+        assert_eq!(memory(&check("mx99.test")), Memory::None, "{run}");
+        // Of the first ones, which were asked for, one may have lost its slot.
+        let mut first = ["mx0.test", "mx1.test", "mx2.test"].iter();
+        let is_remembered = |name: &&str| memory(&check(name)) != Memory::None;
+        assert!(first.any(is_remembered), "{run}");
+    });
+}
+
 /// The system's time is over before the program's: that took long as well.
 #[test]
 fn a_connection_that_the_system_gives_up_is_remembered() {

@@ -196,7 +196,7 @@ fn what_can_change_nothing_is_not_begun() {
 #[test]
 fn what_can_change_nothing_any_more_is_not_looked_up() {
     namespace::run(|| {
-        let names = dns::serve("* A after 300 nxdomain\n* AAAA after 300 nxdomain");
+        let names = dns::serve("* A after 1000 nxdomain\n* AAAA after 1000 nxdomain");
         let _up = Port::smtp().serve("127.0.0.2", UP);
         let list = |name: &str| {
             (0..60)
@@ -205,7 +205,7 @@ fn what_can_change_nothing_any_more_is_not_looked_up() {
         };
         let (before, behind) = (list("before"), list("behind"));
         let check = Check::words(&format!("--timeout=20 {before} 127.0.0.2 {behind}"));
-        check.run().prints("127.0.0.2").after(ms(600));
+        check.run().prints("127.0.0.2").after(ms(2000));
         let asked = names.questions();
         assert!(
             asked.iter().all(|question| question.starts_with("before")),
@@ -301,7 +301,7 @@ fn only_addresses_are_still_wanted() {
             hosts.join(" ")
         ));
         let port = Port::smtp();
-        let _up = port.serve("127.0.0.2", &up_after(ms(300)));
+        let _up = port.serve("127.0.0.2", &up_after(ms(1000)));
         // The last one would have its turn after two seconds.
         let mut silent: Vec<_> = hosts.iter().map(|a| port.serve(a, SILENT)).collect();
         let words = "--timeout=20 --stop 2001:db8::a:9 10:127.0.0.2 10:maybe.test";

@@ -280,7 +280,7 @@ fn servers_that_are_not_asked_are_said_to_be() {
 #[test]
 fn a_server_that_is_up_for_nothing() {
     namespace::run(|| {
-        let _names = dns::serve("me.test A after 500 127.0.0.9\nme.test AAAA nodata");
+        let _names = dns::serve("me.test A after 1500 127.0.0.9\nme.test AAAA nodata");
         let _up = Port::smtp().serve("127.0.0.2", UP);
         let run = Check::words("-v --stop 127.0.0.9 10:127.0.0.2 10:me.test").run();
         run.answers("");
