@@ -60,6 +60,8 @@ pub struct Lookup {
     states: [State; 2],
     /// Where its questions stand in the helpers' line.
     places: [usize; 2],
+    /// Whether it had to wait there: this machine was late, not a server.
+    pub stood_in_line: bool,
     addresses: [Vec<SocketAddr>; 2],
 }
 
@@ -71,6 +73,7 @@ impl Lookup {
             name: Box::leak(sys::c_string(name).into_boxed_c_str()),
             states: [State::Unwanted; 2],
             places: [usize::MAX; 2],
+            stood_in_line: false,
             addresses: [Vec::new(), Vec::new()],
         }
     }
@@ -101,12 +104,14 @@ impl Lookup {
             let state = &mut self.states[family as usize];
             if *state == State::Wanted {
                 let name = self.name;
-                self.places[family as usize] = helpers.ask(Question {
+                let (place, at_once) = helpers.ask(Question {
                     asker,
                     family,
                     name,
                 })?;
                 *state = State::Asked;
+                self.places[family as usize] = place;
+                self.stood_in_line |= !at_once;
             }
         }
         Ok(())
@@ -310,8 +315,9 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    /// Takes a question, and returns where it stands in the line.
-    fn ask(&mut self, question: Question) -> sys::Result<usize> {
+    /// Takes a question, and returns where it stands in the line, and whether
+    /// a thread is free for it.
+    fn ask(&mut self, question: Question) -> sys::Result<(usize, bool)> {
         let shared = match self.shared {
             Some(shared) => shared,
             None => {
@@ -331,21 +337,24 @@ impl Helpers {
         work.waiting += 1;
         work.open += 1;
         shared.asked.notify_one();
-        if work.waiting <= work.idle || work.threads == MAX_THREADS {
-            return Ok(place);
-        }
-        match sys::spawn(move || shared.help()) {
-            Ok(()) => work.threads += 1,
-            // Those who are at work will come to it.
-            Err(_) if work.threads > 0 => {}
-            Err(error) => {
-                work.questions.pop();
-                work.waiting -= 1;
-                work.open -= 1;
-                return Err(error);
+        let mut at_once = work.waiting <= work.idle;
+        if !at_once && work.threads < MAX_THREADS {
+            match sys::spawn(move || shared.help()) {
+                Ok(()) => {
+                    work.threads += 1;
+                    at_once = true;
+                }
+                // Those who are at work will come to it.
+                Err(_) if work.threads > 0 => {}
+                Err(error) => {
+                    work.questions.pop();
+                    work.waiting -= 1;
+                    work.open -= 1;
+                    return Err(error);
+                }
             }
         }
-        Ok(place)
+        Ok((place, at_once))
     }
 
     /// Takes back the questions of a lookup that nobody has begun to answer:

@@ -66,7 +66,8 @@ pub struct Probe {
     tried: [usize; 2],
     /// The family of the latest attempt.
     latest: Family,
-    /// Whether an attempt was due and could not be made until time was over.
+    /// Whether this machine began something late, or not at all. That does not
+    /// matter where all has come to its end.
     held_back: bool,
     /// Whether a connection without an outcome went on in the latest turn.
     progress: bool,
@@ -233,6 +234,11 @@ impl Probe {
     /// Ends what has come to its end: by the deadline, or because there is
     /// nothing left to try.
     pub fn conclude(&mut self, now: Instant) {
+        // What is due and has not been begun by now waits for this machine.
+        let is_due = self.next_attempt.is_none_or(|next| next <= now);
+        self.held_back |= self.lookup.is_wanted()
+            || self.lookup.stood_in_line
+            || is_due && self.untried().is_some();
         // What has come before the deadline counts, even if this process was
         // kept from looking: so it looks until nothing more has come.
         let progress = std::mem::take(&mut self.progress);
@@ -249,6 +255,7 @@ impl Probe {
             && self.untried().is_none()
             && self.interests().next().is_none()
         {
+            self.held_back = false;
             self.settle(false, now);
         }
     }
@@ -289,7 +296,7 @@ impl Probe {
             }
             unreachable = false;
         }
-        if self.held_back || unreachable || failed(Failure::NotAsked) {
+        if self.held_back || unreachable {
             return None;
         }
         Some(if slow {
@@ -301,8 +308,6 @@ impl Probe {
 
     fn time_out(&mut self, now: Instant) {
         if self.is_running() {
-            let is_due = self.next_attempt.is_none_or(|next| next <= now);
-            self.held_back = is_due && self.untried().is_some();
             self.lookup.time_out();
             for attempt in &mut self.attempts {
                 if attempt.outcome.is_none() {

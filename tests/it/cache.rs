@@ -19,7 +19,7 @@ use std::{env, thread};
 
 use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms};
 use crate::namespace::{self, FOLDER, sh};
-use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, up_after};
+use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, down_after, up_after};
 use crate::{dns, smtp};
 
 const MAGIC: &[u8; 16] = b"smtpdcheck 1\r\n\x1a\0";
@@ -526,6 +526,28 @@ fn servers_that_were_not_looked_up_are_not_remembered() {
         let mut first = ["mx0.test", "mx1.test", "mx2.test"].iter();
         let is_remembered = |name: &&str| memory(&check(name)) != Memory::None;
         assert!(first.any(is_remembered), "{run}");
+    });
+}
+
+/// Nor about one whose lookup had to wait in that line for most of the time.
+#[test]
+fn servers_that_were_looked_up_late_are_not_remembered() {
+    namespace::run(|| {
+        let _names = dns::serve(
+            "* A after 1500 nxdomain
+             * AAAA after 1500 nxdomain
+             mx.test A 127.0.0.2
+             mx.test AAAA nodata",
+        );
+        let (port, cache) = (Port::smtp(), Cache::new());
+        let silent = port.listen("127.0.0.2", 16);
+        let slow: String = (0..40).map(|n| format!("slow{n}.test ")).collect();
+        let check = |words: &str| cache.check(&port, words).run();
+        let run = check(&format!("--timeout=3 {slow} mx.test"));
+        run.prints("").after(ms(3000));
+        assert_eq!((waiting(&silent), cache.entries()), (1, vec![]), "{run}");
+        check("--timeout=.5 mx.test").prints("").after(ms(500));
+        assert!(cache.only_entry().is_new());
     });
 }
 
@@ -1840,6 +1862,30 @@ mod machine {
             assert_eq!((taken.len(), new.len()), (1, 1), "{run}{taken:?} {new:?}");
             assert!(new[0].is_new(), "{run}{new:?}");
         });
+    }
+
+    /// A connection that could only be begun when another server was done may
+    /// have had too little time. One that is refused then is as good as any.
+    #[test]
+    fn servers_that_were_asked_late_are_not_remembered() {
+        if !has("strace", "servers_that_were_asked_late_are_not_remembered") {
+            return;
+        }
+        let (port, cache) = (Port::new(), Cache::new());
+        let _first = port.serve("127.0.0.2", &down_after(ms(500)));
+        let check = || {
+            let check = cache.check(&port, "--timeout=2 127.0.0.2 127.0.0.3");
+            check.injecting("socket", "error=ENFILE:when=2").run()
+        };
+        cache.remember(&port, "127.0.0.3");
+        cache.age(65);
+        check().prints("").after(ms(500));
+        assert_eq!(cache.entries(), []);
+
+        let silent = port.listen("127.0.0.3", 16);
+        let run = check();
+        run.prints("").after(ms(2000));
+        assert_eq!((waiting(&silent), cache.entries()), (1, vec![]), "{run}");
     }
 
     /// Where descriptors are short, the one of the file is better used for a
