@@ -178,7 +178,7 @@ check: target/smtpdcheck
 	  python3 tests/bench/bench.py instructions $(BUDGET_$(TARGET))
 	fi
 	set -x
-	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test
+	SMTPDCHECK=$(CURDIR)/target/smtpdcheck cargo test -- --test-threads=4 # They wait most of the time.
 
 # Installs what it needs; takes minutes. Each part is a command of its own: see tests/servers/run --help.
 check-servers: target/smtpdcheck

@@ -244,7 +244,7 @@ fn one_byte_every_second_and_a_half() {
     let script = pieces(GREETING.chunks(1), ms(1500));
     let rows = [
         ("--timeout=20 127.0.0.2", "127.0.0.2", 4500),
-        ("--timeout=4 127.0.0.2", "", 4000),
+        ("--timeout=3.5 127.0.0.2", "", 3500),
         ("--timeout=1 127.0.0.2", "", 1000),
     ];
     each(&rows, |(list, answer, after)| {

@@ -64,9 +64,10 @@ pub fn run<Body: Fn()>(body: Body) {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, user())
         .stdout(Stdio::piped());
-    // Twice as long as a run may take: one that does not end is left to the
-    // test in there, which kills it.
-    let ended = common::finish(command, 2 * LIMIT);
+    // Much longer than a run may take: one that does not end is left to the
+    // test in there, which kills it; and a busy kernel may take a minute to
+    // end the namespaces.
+    let ended = common::finish(command, 6 * LIMIT);
     let stdout = String::from_utf8_lossy(&ended.stdout);
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let passed = ended.status.success() && stdout.contains("1 passed");

@@ -417,7 +417,7 @@ fn the_deadline_covers_all_stages() {
                 // With a deadline a stage it would be seven seconds or more.
                 ("--timeout=2.5 silent.test", "", 2500),
                 ("--timeout=2.5 swallowed.test", "", 2500),
-                ("--timeout=2.5 up.test", "up.test", 2250),
+                ("--timeout=6 up.test", "up.test", 2250),
                 ("--timeout=1 up.test", "", 1000),
             ],
         );

@@ -108,9 +108,9 @@ fn three(port: &Port, kinds: [&str; 3]) -> [Server; 3] {
     let addresses = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
     std::array::from_fn(|i| match kinds[i] {
         "up" => port.serve(addresses[i], UP),
-        "up later" => port.serve(addresses[i], &up_after(ms(1000))),
+        "up later" => port.serve(addresses[i], &up_after(ms(2000))),
         "down" => port.serve(addresses[i], DOWN),
-        "down later" => port.serve(addresses[i], &down_after(ms(1000))),
+        "down later" => port.serve(addresses[i], &down_after(ms(2000))),
         "silent" => port.serve(addresses[i], SILENT),
         other => panic!("{other}"),
     })
@@ -122,19 +122,19 @@ fn three(port: &Port, kinds: [&str; 3]) -> [Server; 3] {
 fn the_answer_is_given_the_moment_it_is_known() {
     let rows = [
         (["up", "silent", "silent"], "20", "127.0.0.2", 0),
-        (["up later", "up", "silent"], "20", "127.0.0.2", 1000),
-        (["up later", "up later", "silent"], "20", "127.0.0.2", 1000),
+        (["up later", "up", "silent"], "20", "127.0.0.2", 2000),
+        (["up later", "up later", "silent"], "20", "127.0.0.2", 2000),
         (["down", "up", "silent"], "20", "127.0.0.3", 0),
-        (["down later", "up", "silent"], "20", "127.0.0.3", 1000),
+        (["down later", "up", "silent"], "20", "127.0.0.3", 2000),
         (
             ["down later", "up later", "silent"],
             "20",
             "127.0.0.3",
-            1000,
+            2000,
         ),
-        (["down later", "down", "up"], "20", "127.0.0.4", 1000),
-        (["down later", "down later", "down later"], "20", "", 1000),
-        (["down", "down", "up later"], "20", "127.0.0.4", 1000),
+        (["down later", "down", "up"], "20", "127.0.0.4", 2000),
+        (["down later", "down later", "down later"], "20", "", 2000),
+        (["down", "down", "up later"], "20", "127.0.0.4", 2000),
         (["silent", "up", "up"], "1.5", "127.0.0.3", 1500),
         (["silent", "silent", "up"], "1.5", "127.0.0.4", 1500),
         (["silent", "silent", "silent"], "1.5", "", 1500),

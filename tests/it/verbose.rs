@@ -216,9 +216,9 @@ fn a_line_does_not_wait_for_the_end() {
 #[test]
 fn a_line_comes_when_its_fate_is_known() {
     let port = Port::new();
-    let _slow = port.serve("127.0.0.2", &down_after(ms(800)));
+    let _slow = port.serve("127.0.0.2", &down_after(ms(2000)));
     let _down = port.serve("127.0.0.3", DOWN);
-    let _later = port.serve("127.0.0.4", &down_after(ms(300)));
+    let _later = port.serve("127.0.0.4", &down_after(ms(1000)));
     let run = port.check("-v 127.0.0.2 127.0.0.3 127.0.0.4").run();
     run.answers("");
     let down = |address: &str| {
