@@ -97,22 +97,20 @@ impl Lookup {
         }
     }
 
-    /// Hands what is wanted to the helpers. An error is this machine's; what
-    /// was not handed over is still wanted.
+    /// Hands one family that is wanted to the helpers. An error is this
+    /// machine's: the family is still wanted.
     pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> sys::Result<()> {
-        for family in FAMILIES {
-            let state = &mut self.states[family as usize];
-            if *state == State::Wanted {
-                let name = self.name;
-                let (place, at_once) = helpers.ask(Question {
-                    asker,
-                    family,
-                    name,
-                })?;
-                *state = State::Asked;
-                self.places[family as usize] = place;
-                self.stood_in_line |= !at_once;
-            }
+        let is_wanted = |&family: &Family| self.states[family as usize] == State::Wanted;
+        if let Some(family) = FAMILIES.into_iter().find(is_wanted) {
+            let name = self.name;
+            let (place, at_once) = helpers.ask(Question {
+                asker,
+                family,
+                name,
+            })?;
+            self.states[family as usize] = State::Asked;
+            self.places[family as usize] = place;
+            self.stood_in_line |= !at_once;
         }
         Ok(())
     }
@@ -358,10 +356,13 @@ impl Helpers {
     }
 
     /// Takes back the questions of a lookup that nobody has begun to answer:
-    /// they are still wanted.
-    pub fn take_back(&self, lookup: &mut Lookup) {
-        let Some(shared) = self.shared else { return };
+    /// they are still wanted. Returns whether there were any.
+    pub fn take_back(&self, lookup: &mut Lookup) -> bool {
+        let Some(shared) = self.shared else {
+            return false;
+        };
         let mut work = shared.lock();
+        let open = work.open;
         for (state, place) in lookup.states.iter_mut().zip(lookup.places) {
             let question = work.questions.get_mut(place);
             if question.and_then(Option::take).is_some() {
@@ -370,6 +371,7 @@ impl Helpers {
                 work.open -= 1;
             }
         }
+        work.open < open
     }
 
     /// Whether any question has no answer yet.

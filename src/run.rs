@@ -85,6 +85,9 @@ struct Run<'a> {
     /// Whether what had failed for a lack was tried again since something
     /// ended the last time.
     retried: bool,
+    /// Whether a lookup is under way that was made alone, for all had failed:
+    /// several may have what each other lacks.
+    alone: bool,
     /// How many connections there were the last time they were counted.
     connections: usize,
     polls: Vec<pollfd>,
@@ -131,6 +134,7 @@ impl<'a> Run<'a> {
             no_connection: None,
             no_lookup: None,
             retried: false,
+            alone: false,
             connections: 0,
             polls: Vec::new(),
         };
@@ -245,7 +249,7 @@ impl<'a> Run<'a> {
             self.has_freed();
         }
         for i in 0..self.stops.len() {
-            while self.no_lookup.is_none() && self.stops[i].is_wanted() {
+            while self.may_look_up() && self.stops[i].is_wanted() {
                 let asked = self.stops[i].ask(&mut self.helpers, Asker::Stop(i));
                 self.note_lookup(asked, &self.options.stops[i].text);
             }
@@ -266,10 +270,11 @@ impl<'a> Run<'a> {
     fn advance(&mut self, p: usize, now: Instant) {
         let host = &self.options.servers[p].text;
         let probe = &mut self.probes[p];
+        let attempts = probe.attempts.len();
         if probe.is_late(now) || !probe.is_running() {
-            self.helpers.take_back(&mut probe.lookup);
+            self.alone &= !self.helpers.take_back(&mut probe.lookup);
         } else {
-            while self.no_lookup.is_none() && self.probes[p].wants_lookup() {
+            while self.may_look_up() && self.probes[p].wants_lookup() {
                 let asked = self.probes[p].ask(&mut self.helpers, Asker::Probe(p));
                 self.note_lookup(asked, host);
             }
@@ -282,6 +287,8 @@ impl<'a> Run<'a> {
             }
         }
         let probe = &mut self.probes[p];
+        // One that failed at once may have had what a lookup lacked.
+        self.retried &= probe.attempts.len() == attempts;
         let connections = probe.interests().count();
         probe.conclude(now);
         if probe.interests().count() < connections {
@@ -292,11 +299,16 @@ impl<'a> Run<'a> {
 
     /// Notes what a lookup failed for, unless that could be helped.
     fn note_lookup(&mut self, done: sys::Result<()>, host: &[u8]) {
-        if let Err(error) = done {
-            if !self.make_room(error) {
-                self.no_lookup = Some(lack(error, host));
-            }
+        match done {
+            Ok(()) => self.alone = self.retried,
+            Err(error) if self.make_room(error) => {}
+            Err(error) => self.no_lookup = Some(lack(error, host)),
         }
+    }
+
+    /// Whether there may be room for one more lookup.
+    fn may_look_up(&self) -> bool {
+        self.no_lookup.is_none() && !self.alone
     }
 
     /// Tries to help a lack of descriptors.
@@ -404,6 +416,7 @@ impl<'a> Run<'a> {
                 (taken, &options.servers[p].text, is_wanted)
             }
         };
+        self.alone = false;
         if taken.is_ok() {
             self.has_freed();
         } else if is_wanted {
