@@ -46,8 +46,8 @@ enum State {
     Unwanted,
     /// It is to be asked for.
     Wanted,
-    /// It has been asked for.
-    Asked,
+    /// It has been asked for, and stands at this place in the helpers' line.
+    Asked(usize),
     /// Its addresses are known, or there are none.
     Over(Result<(), Failure>),
 }
@@ -58,9 +58,8 @@ pub struct Lookup {
     /// The name to look up; empty where the address was given.
     name: &'static CStr,
     states: [State; 2],
-    /// Where its questions stand in the helpers' line.
-    places: [usize; 2],
-    /// Whether it had to wait there: this machine was late, not a server.
+    /// Whether it had to wait in the helpers' line: this machine was late, not
+    /// a server.
     pub stood_in_line: bool,
     addresses: [Vec<SocketAddr>; 2],
 }
@@ -72,7 +71,6 @@ impl Lookup {
             // It is never freed: a lookup left behind may come back to it.
             name: Box::leak(sys::c_string(name).into_boxed_c_str()),
             states: [State::Unwanted; 2],
-            places: [usize::MAX; 2],
             stood_in_line: false,
             addresses: [Vec::new(), Vec::new()],
         }
@@ -108,8 +106,7 @@ impl Lookup {
                 family,
                 name,
             })?;
-            self.states[family as usize] = State::Asked;
-            self.places[family as usize] = place;
+            self.states[family as usize] = State::Asked(place);
             self.stood_in_line |= !at_once;
         }
         Ok(())
@@ -119,7 +116,7 @@ impl Lookup {
     /// error is this machine's: the family is wanted again.
     pub fn take(&mut self, answer: Answer, port: u16) -> sys::Result<()> {
         let family = answer.family as usize;
-        if self.states[family] != State::Asked {
+        if !matches!(self.states[family], State::Asked(_)) {
             return Ok(());
         }
         let result = match answer.result {
@@ -156,7 +153,7 @@ impl Lookup {
         for state in &mut self.states {
             match state {
                 State::Wanted => *state = State::Over(Err(Failure::NotAsked)),
-                State::Asked => *state = State::Over(Err(Failure::OutOfTime)),
+                State::Asked(_) => *state = State::Over(Err(Failure::OutOfTime)),
                 _ => {}
             }
         }
@@ -174,7 +171,10 @@ impl Lookup {
 
     /// Whether a family is wanted and may yet be found.
     pub fn is_open(&self, family: Family) -> bool {
-        matches!(self.states[family as usize], State::Wanted | State::Asked)
+        matches!(
+            self.states[family as usize],
+            State::Wanted | State::Asked(_)
+        )
     }
 
     /// Whether any family is wanted and may yet be found.
@@ -363,9 +363,11 @@ impl Helpers {
         };
         let mut work = shared.lock();
         let open = work.open;
-        for (state, place) in lookup.states.iter_mut().zip(lookup.places) {
-            let question = work.questions.get_mut(place);
-            if question.and_then(Option::take).is_some() {
+        for state in &mut lookup.states {
+            let State::Asked(place) = *state else {
+                continue;
+            };
+            if work.questions[place].take().is_some() {
                 *state = State::Wanted;
                 work.waiting -= 1;
                 work.open -= 1;
