@@ -362,6 +362,7 @@ fn a_server_that_runs_out_of_time_is_remembered() {
 /// erased.
 #[test]
 fn a_server_that_is_up_or_quickly_down_is_forgotten() {
+    let late = up_after(ms(150));
     let rows: [(&str, Option<&[Step]>); 10] = [
         ("", None),
         ("", Some(DOWN)),
@@ -371,7 +372,7 @@ fn a_server_that_is_up_or_quickly_down_is_forgotten() {
         ("", Some(&[Reset])),
         ("", Some(&[Send(b"HTTP/1.1 400\r\n\r\n")])),
         ("127.0.0.2", Some(UP)),
-        ("127.0.0.2", Some(&up_after(ms(150)))),
+        ("127.0.0.2", Some(&late)),
         // Up is enough, whatever becomes of the rest of its greeting.
         ("127.0.0.2", Some(&[Send(b"220-")])),
     ];
