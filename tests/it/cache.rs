@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
-use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms};
+use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms, together};
 use crate::namespace::{self, FOLDER, sh};
 use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, down_after, up_after};
 use crate::{dns, smtp};
@@ -1088,7 +1088,7 @@ fn late_to_lock(test: &str, port: &Port, cache: &Cache) -> Option<usize> {
     }
     let silent = port.listen("127.0.0.2", 16);
     let late = "delay_enter=500000:when=1";
-    each(&[(); 6], |()| {
+    together(6, || {
         let check = cache.check(port, "--timeout=2.5 127.0.0.2");
         check.injecting("flock", late).run().prints("");
     });

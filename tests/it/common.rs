@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -304,15 +305,56 @@ pub fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Tests all rows of a table at the same time; a panic names the row.
+/// How many rows of tables run at a time, in all tests of this process
+/// together. One has some ten descriptors, and 25 at most: with these rows a
+/// limit of 1,024 is enough.
+const ROWS: usize = 24;
+
+/// How many more rows may run.
+static PERMITS: (Mutex<usize>, Condvar) = (Mutex::new(ROWS), Condvar::new());
+
+/// The permission to run one row.
+struct Permit;
+
+impl Permit {
+    fn wait() -> Self {
+        let (permits, returned) = &PERMITS;
+        let permits = permits.lock().unwrap();
+        *returned.wait_while(permits, |left| *left == 0).unwrap() -= 1;
+        Permit
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let (permits, returned) = &PERMITS;
+        *permits.lock().unwrap() += 1;
+        returned.notify_one();
+    }
+}
+
+/// Tests all rows of a table, many at a time; a panic names the row. A row has
+/// no table of its own: it would wait for the permit that it has.
 pub fn each<T: Sync>(rows: &[T], test: impl Fn(&T) + Sync) {
+    let test = &test;
     thread::scope(|scope| {
         for (i, row) in rows.iter().enumerate() {
-            let test = &test;
-            thread::Builder::new()
-                .name(format!("row {i}"))
-                .spawn_scoped(scope, move || test(row))
-                .unwrap();
+            let permit = Permit::wait();
+            let run = move || {
+                let _permit = permit;
+                test(row);
+            };
+            let thread = thread::Builder::new().name(format!("row {i}"));
+            thread.spawn_scoped(scope, run).unwrap();
+        }
+    });
+}
+
+/// Does a thing several times, all at the same time.
+pub fn together(count: usize, test: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(&test);
         }
     });
 }

@@ -29,7 +29,7 @@ pub struct NameServer {
 /// Whatever the zone does not have does not exist.
 pub fn serve(zone: &str) -> NameServer {
     let mut lines: Vec<Line> = zone.lines().filter_map(Line::parse).collect();
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+    let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap());
     let server = NameServer {
         asked: Arc::default(),
     };
@@ -41,7 +41,7 @@ pub fn serve(zone: &str) -> NameServer {
             let query = Query::parse(&query[..length]);
             asked.lock().unwrap().push(query.text());
             let answer = answer(&mut lines, &query);
-            let socket = socket.try_clone().unwrap();
+            let socket = Arc::clone(&socket);
             thread::spawn(move || {
                 thread::sleep(answer.delay);
                 if let Some(response) = query.respond(&answer.kind) {

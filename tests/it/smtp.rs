@@ -1,7 +1,7 @@
 //! SMTP servers that play a script, and record how each client took it.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -105,7 +105,7 @@ impl Port {
         Server {
             address,
             last,
-            accepting,
+            accepting: Some(accepting),
         }
     }
 
@@ -165,7 +165,7 @@ impl Tcp {
     }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<Socket> {
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -176,22 +176,33 @@ fn bind(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// A server that is running.
+/// A server that is running. It ends with the test at the latest: then its
+/// threads have ended, and its descriptors are closed.
 pub struct Server {
     address: SocketAddr,
     last: Arc<Mutex<Option<SocketAddr>>>,
-    accepting: JoinHandle<Vec<Connection>>,
+    accepting: Option<JoinHandle<Vec<Connection>>>,
 }
 
 impl Server {
     /// Ends the server, and returns all its connections. Those of a program
     /// that has ended are among them: the last to be accepted is this one's.
-    pub fn finish(self) -> Vec<Connection> {
-        let last = bind((self.address.ip(), 0).into()).unwrap();
-        let address = last.local_addr().unwrap().as_socket();
-        *self.last.lock().unwrap() = address;
-        last.connect(&self.address.into()).unwrap();
-        self.accepting.join().unwrap()
+    pub fn finish(mut self) -> Vec<Connection> {
+        self.end().unwrap()
+    }
+
+    fn end(&mut self) -> io::Result<Vec<Connection>> {
+        let Some(accepting) = self.accepting.take() else {
+            return Ok(Vec::new());
+        };
+        // The same interface, where the address is a link-local one.
+        let mut address = self.address;
+        address.set_port(0);
+        let last = bind(address)?;
+        *self.last.lock().unwrap() = last.local_addr()?.as_socket();
+        last.connect(&self.address.into())?;
+        let connections = accepting.join();
+        connections.map_err(|_| io::Error::other("a thread of the server panicked"))
     }
 
     /// Ends the server, and returns how many connections it had.
@@ -205,6 +216,13 @@ impl Server {
         let mut connections = self.finish();
         assert_eq!(connections.len(), 1, "connections");
         connections.remove(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A second panic would hide the first one.
+        let _ = self.end();
     }
 }
 
@@ -328,4 +346,17 @@ fn listen(stream: &mut TcpStream, time: Duration, taken: &mut Vec<u8>, last: &[u
         }
     }
     None
+}
+
+#[test]
+fn a_server_ends_with_its_test() {
+    let port = Port::new();
+    let server = port.serve("127.0.0.2", UP);
+    let address = server.address;
+    let shared = Arc::downgrade(&server.last);
+    drop(TcpStream::connect(address).unwrap());
+    drop(server);
+    assert_eq!(shared.strong_count(), 0, "its thread");
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
