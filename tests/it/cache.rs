@@ -1478,7 +1478,7 @@ fn has_users(test: &str) -> bool {
     if !has {
         cannot_run(test, "only root can become another user");
     }
-    has
+    has && namespace::has_unprivileged(test)
 }
 
 #[test]
@@ -1679,6 +1679,10 @@ mod machine {
     #[test]
     fn a_failure_of_this_machine_is_neither_remembered_nor_forgotten() {
         namespace::run(|| {
+            let test = "a_failure_of_this_machine_is_neither_remembered_nor_forgotten";
+            if !has("prlimit", test) || !namespace::has_unprivileged(test) {
+                return;
+            }
             let cache = Cache::in_folder(Path::new(FOLDER));
             let _names = dns::serve("mx.test A 192.0.2.1\nmx.test AAAA nodata");
             let port = Port::smtp();
@@ -1704,6 +1708,10 @@ mod machine {
     /// over, nothing is learned about those that were not asked.
     #[test]
     fn servers_not_asked_for_want_of_descriptors_are_not_forgotten() {
+        let test = "servers_not_asked_for_want_of_descriptors_are_not_forgotten";
+        if !has("prlimit", test) {
+            return;
+        }
         let (port, cache) = (Port::new(), Cache::new());
         let hosts: Vec<_> = (1..=12).map(|n| format!("127.0.1.{n}")).collect();
         let list = hosts.join(" ");
@@ -1893,6 +1901,9 @@ mod machine {
     /// server. What was remembered counts all the same.
     #[test]
     fn the_file_gives_way_to_a_connection() {
+        if !has("prlimit", "the_file_gives_way_to_a_connection") {
+            return;
+        }
         let (port, cache) = (Port::new(), Cache::new());
         cache.remember(&port, "127.0.0.4");
         let servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
@@ -1937,6 +1948,9 @@ mod machine {
     /// sends a signal (SIGXFSZ), of which the program must not die.
     #[test]
     fn files_that_may_not_grow() {
+        if !has("prlimit", "files_that_may_not_grow") {
+            return;
+        }
         let servers = Servers::new(Port::new());
         each(&["--fsize=0", "--fsize=4096", "--fsize=8223"], |limit| {
             let cache = Cache::new();

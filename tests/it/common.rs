@@ -127,7 +127,7 @@ impl Check {
     pub fn run_while(self, meanwhile: impl FnOnce(u32)) -> Run {
         let words = self.wrapper.into_iter().chain([self.program.into()]);
         let words: Vec<_> = words.chain(self.arguments).collect();
-        let mut command = Command::new(&words[0]);
+        let mut command = command(&words[0]);
         command.args(&words[1..]).stdout(self.stdout);
         let ended = finish_while(command, LIMIT, meanwhile);
         let run = Run {
@@ -374,10 +374,30 @@ pub fn say(text: &str) {
     io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
+/// Where commands are looked for. On Debian an ordinary user's search path does
+/// not have the last two folders, but `ip` and `chroot` are of use to anybody.
+fn search_path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::join_paths(env::split_paths(&path).chain(system)).unwrap()
+}
+
+/// A command that may be in any of these folders, and so may those that it runs.
+pub fn command(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    command.env("PATH", search_path());
+    command
+}
+
+/// Whether all these commands are installed; where one is not, says that the
+/// test did not run.
+pub fn has_all(commands: &[&str], test: &str) -> bool {
+    commands.iter().all(|command| has(command, test))
+}
+
 /// Whether a command is installed; where it is not, says that the test did not run.
 pub fn has(command: &str, test: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|folder| folder.join(command).is_file());
+    let found = env::split_paths(&search_path()).any(|folder| folder.join(command).is_file());
     if !found {
         cannot_run(test, &format!("{command} is not installed"));
     }

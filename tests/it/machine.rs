@@ -7,11 +7,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{self, Command, Stdio};
+use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use crate::common::{Check, LIMIT, cannot_run, each, has, ms, wait_until};
+use crate::common::{Check, LIMIT, cannot_run, command, each, has, has_all, ms, wait_until};
 use crate::namespace::{FOLDER, sh};
 use crate::smtp::{
     Connection, DOWN, Port, SILENT, Send, Server, Tcp, UP, Wait, accept, down_after, up_after,
@@ -93,7 +93,7 @@ fn standard_output_that_cannot_be_written() {
     let servers = vec![port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
     let full = || Stdio::from(fs::File::create("/dev/full").unwrap());
     let unread = || {
-        let reader = Command::new("true").stdin(Stdio::piped()).spawn();
+        let reader = command("true").stdin(Stdio::piped()).spawn();
         let mut reader = reader.unwrap();
         let pipe = reader.stdin.take().unwrap();
         reader.wait().unwrap();
@@ -168,6 +168,9 @@ fn file() -> File {
 /// the program must not die.
 #[test]
 fn files_that_may_not_grow() {
+    if !has("prlimit", "files_that_may_not_grow") {
+        return;
+    }
     let port = Port::new();
     let _servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
     let check = |words: &str| port.check(words).under(&["prlimit", "--fsize=0"]);
@@ -198,7 +201,7 @@ fn files_that_may_not_grow() {
 /// of one that is not static. Returns whether it is static.
 fn make_root() -> bool {
     let copy = namespace::copy_program();
-    let libraries = Command::new("ldd").arg(&copy).output().unwrap();
+    let libraries = command("ldd").arg(&copy).output().unwrap();
     let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
     let paths = libraries
         .split_whitespace()
@@ -218,6 +221,9 @@ fn make_root() -> bool {
 #[test]
 fn an_empty_chroot() {
     namespace::run(|| {
+        if !has_all(&["ldd", "chroot"], "an_empty_chroot") {
+            return;
+        }
         let is_static = make_root();
         let port = Port::smtp();
         with_closed_descriptors(&port, &format!("chroot {FOLDER} /smtpdcheck"));
@@ -250,6 +256,9 @@ fn limited(words: &str, limit: &[&str]) -> Check {
 #[test]
 fn without_privileges() {
     namespace::run(|| {
+        if !namespace::has_unprivileged("without_privileges") {
+            return;
+        }
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
         let _up = Port::smtp().serve("127.0.0.2", UP);
         for server in ["127.0.0.2", "mx.test"] {
@@ -267,6 +276,10 @@ fn without_privileges() {
 #[test]
 fn without_threads() {
     namespace::run(|| {
+        let test = "without_threads";
+        if !has("prlimit", test) || !namespace::has_unprivileged(test) {
+            return;
+        }
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
         let port = Port::smtp();
         let _servers = [port.serve("127.0.0.2", UP), port.serve("127.0.0.3", DOWN)];
@@ -291,6 +304,9 @@ fn without_threads() {
 /// in their turn.
 #[test]
 fn few_descriptors() {
+    if !has("prlimit", "few_descriptors") {
+        return;
+    }
     let addresses: Vec<_> = (1..=60).map(|n| format!("127.0.1.{n}")).collect();
     let words = format!("{} 127.0.0.2", addresses.join(" "));
     let port = Port::new();
@@ -307,6 +323,9 @@ fn few_descriptors() {
 /// servers at a time, this would take ten seconds.
 #[test]
 fn the_soft_descriptor_limit_is_raised() {
+    if !has("prlimit", "the_soft_descriptor_limit_is_raised") {
+        return;
+    }
     let addresses: Vec<_> = (1..=40).map(|n| format!("127.0.1.{n}")).collect();
     let port = Port::new();
     let _servers: Vec<_> = addresses
@@ -322,6 +341,10 @@ fn the_soft_descriptor_limit_is_raised() {
 #[test]
 fn the_soft_descriptor_limit_is_raised_for_lookups() {
     namespace::run(|| {
+        let test = "the_soft_descriptor_limit_is_raised_for_lookups";
+        if !has_all(&["ldd", "prlimit"], test) {
+            return;
+        }
         let _names = dns::serve(
             "mx.test A 127.0.0.2\nmx.test AAAA nodata\n\
              me.test A 127.0.0.9\nme.test AAAA nodata",
@@ -346,9 +369,13 @@ fn the_soft_descriptor_limit_is_raised_for_lookups() {
 #[test]
 fn hardly_any_descriptors() {
     namespace::run(|| {
+        let test = "hardly_any_descriptors";
+        if !has_all(&["ldd", "prlimit"], test) || !namespace::has_unprivileged(test) {
+            return;
+        }
         if !make_root() {
             // Its loader would need a descriptor before it.
-            return cannot_run("hardly_any_descriptors", "the program is not static");
+            return cannot_run(test, "the program is not static");
         }
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");
         let server = Port::smtp().serve("127.0.0.2", UP);
@@ -383,6 +410,9 @@ fn hardly_any_descriptors() {
 #[test]
 fn a_connection_for_quit_alone_gives_way() {
     namespace::run(|| {
+        if !has("prlimit", "a_connection_for_quit_alone_gives_way") {
+            return;
+        }
         let silent = ["127.0.0.3", "127.0.0.4", "127.0.0.5"];
         let addresses = silent.iter().chain(&["127.0.0.6"]);
         let hosts: Vec<_> = addresses.map(|a| format!("{a} mx.hosts\n")).collect();
@@ -409,6 +439,9 @@ fn a_connection_for_quit_alone_gives_way() {
 #[test]
 fn lookups_left_behind_are_no_fault() {
     namespace::run(|| {
+        if !has("prlimit", "lookups_left_behind_are_no_fault") {
+            return;
+        }
         let _names = dns::serve("* A silent\n* AAAA silent");
         let _up = Port::smtp().serve("127.0.0.2", UP);
         // How long the C library waits for the name server, the timeout of
@@ -426,6 +459,9 @@ fn lookups_left_behind_are_no_fault() {
 /// no descriptor yet: that one begins then, whatever else is under way.
 #[test]
 fn a_descriptor_freed_by_a_timeout_is_used() {
+    if !has("prlimit", "a_descriptor_freed_by_a_timeout_is_used") {
+        return;
+    }
     let port = Port::new();
     // Two descriptors for connections. The first two servers have them; after
     // two seconds the third has the second one's for a moment, then the fourth,
@@ -447,6 +483,9 @@ fn a_descriptor_freed_by_a_timeout_is_used() {
 #[test]
 fn a_resolver_without_attempts() {
     namespace::run(|| {
+        if !has("ldd", "a_resolver_without_attempts") {
+            return;
+        }
         let is_static = make_root();
         let _up = Port::smtp().serve("127.0.0.2", UP);
         let text = "nameserver 127.0.0.1\noptions attempts:0\n";
@@ -625,6 +664,9 @@ fn waiting_is_not_busy() {
 #[test]
 fn waiting_for_a_descriptor_is_not_busy() {
     namespace::run(|| {
+        if !has("prlimit", "waiting_for_a_descriptor_is_not_busy") {
+            return;
+        }
         let silent = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
         let hosts = silent.map(|address| format!("{address} mx.hosts\n"));
         namespace::hosts(&hosts.concat());
@@ -652,7 +694,7 @@ fn waiting_for_a_descriptor_is_not_busy() {
 #[test]
 fn lookups_that_this_machine_fails() {
     namespace::run(|| {
-        if !has("strace", "lookups_that_this_machine_fails") {
+        if !has_all(&["ldd", "strace"], "lookups_that_this_machine_fails") {
             return;
         }
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA nodata");

@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{self, LIMIT, cannot_run};
+use crate::common::{self, LIMIT, cannot_run, command, has, has_all};
 
 /// Set in a network of its own, to the user outside.
 const INSIDE: &str = "SMTPDCHECK_TEST_NAMESPACE";
@@ -55,6 +55,9 @@ pub fn run<Body: Fn()>(body: Body) {
         set_up();
         return body();
     }
+    if !has_all(&["unshare", "mount", "ip"], test) {
+        return;
+    }
     if let Err(why) = allowed() {
         return cannot_run(test, why);
     }
@@ -85,7 +88,7 @@ fn test_name<Body>() -> &'static str {
 }
 
 fn unshare() -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = command("unshare");
     command.args(["--net", "--mount"]);
     if user() != ROOT {
         command.arg("--map-root-user");
@@ -101,7 +104,7 @@ fn user() -> &'static str {
     static USER: OnceLock<String> = OnceLock::new();
     USER.get_or_init(|| {
         env::var(INSIDE).unwrap_or_else(|_| {
-            let id = Command::new("id").arg("-u").output().unwrap();
+            let id = command("id").arg("-u").output().unwrap();
             String::from_utf8(id.stdout).unwrap().trim().to_owned()
         })
     })
@@ -119,6 +122,13 @@ pub fn unprivileged() -> &'static [&'static str] {
         ],
         _ => &[],
     }
+}
+
+/// Whether the command of [`unprivileged`] is installed; where it is not, says
+/// that the test did not run.
+pub fn has_unprivileged(test: &str) -> bool {
+    let command = unprivileged().first();
+    command.is_none_or(|command| has(command, test))
 }
 
 /// Puts a copy of the program into the empty folder, where every user may run
@@ -176,7 +186,7 @@ pub fn hosts(text: &str) {
 /// Runs a shell script, which has to succeed.
 #[track_caller]
 pub fn sh(script: &str) {
-    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let output = command("sh").args(["-c", script]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {stderr}");
 }

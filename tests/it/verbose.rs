@@ -436,6 +436,9 @@ mod machine {
     /// Where this machine has no means to ask in time.
     #[test]
     fn servers_that_could_not_be_asked() {
+        if !has("prlimit", "servers_that_could_not_be_asked") {
+            return;
+        }
         let port = Port::new();
         let _silent = ["127.0.0.2", "127.0.0.3"].map(|address| port.serve(address, SILENT));
         let words = "-v --timeout=1 127.0.0.2 127.0.0.3 fe80::1%none";
