@@ -95,8 +95,10 @@ fn standard_output_that_cannot_be_written() {
     let unread = || {
         let reader = command("true").stdin(Stdio::piped()).spawn();
         let mut reader = reader.unwrap();
-        let pipe = reader.stdin.take().unwrap();
+        let mut pipe = reader.stdin.take().unwrap();
         reader.wait().unwrap();
+        // A process that is just being started may have the other end a moment longer.
+        while pipe.write(&[0]).is_ok() {}
         Stdio::from(pipe)
     };
     let read_only = || Stdio::from(fs::File::open("/dev/null").unwrap());
