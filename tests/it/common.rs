@@ -382,9 +382,18 @@ fn search_path() -> OsString {
     env::join_paths(env::split_paths(&path).chain(system)).unwrap()
 }
 
+/// Where a command is installed.
+fn find(name: &OsStr) -> Option<PathBuf> {
+    let folders = search_path();
+    let mut paths = env::split_paths(&folders).map(|folder| folder.join(name));
+    paths.find(|path| path.is_file())
+}
+
 /// A command that may be in any of these folders, and so may those that it runs.
 pub fn command(name: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(name);
+    let name = name.as_ref();
+    // With a path of its own it is started without a fork of this process.
+    let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));
     command.env("PATH", search_path());
     command
 }
@@ -397,7 +406,7 @@ pub fn has_all(commands: &[&str], test: &str) -> bool {
 
 /// Whether a command is installed; where it is not, says that the test did not run.
 pub fn has(command: &str, test: &str) -> bool {
-    let found = env::split_paths(&search_path()).any(|folder| folder.join(command).is_file());
+    let found = find(command.as_ref()).is_some();
     if !found {
         cannot_run(test, &format!("{command} is not installed"));
     }
