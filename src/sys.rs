@@ -12,7 +12,7 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -328,10 +328,12 @@ pub fn remove(path: &CStr) -> Result<()> {
     check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
-/// time(2): seconds since 1970, or 0 when the clock is set to before.
+/// Seconds since 1970, or 0 when the clock is set to before. Not by time(2),
+/// which on glibc is some milliseconds behind every other clock: what another
+/// program has just written would seem to come from the future.
 pub fn seconds() -> u32 {
-    // SAFETY: nothing is written through a null pointer.
-    u32::try_from(unsafe { libc::time(ptr::null_mut()) }).unwrap_or(0)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u32::try_from(since.as_secs()).unwrap_or(0))
 }
 
 /// flock(2), exclusively; `EAGAIN` when another process has the lock.

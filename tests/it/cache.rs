@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
-use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms, together};
+use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms, together, wait_until};
 use crate::namespace::{self, FOLDER, sh};
 use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, down_after, up_after};
 use crate::{dns, smtp};
@@ -857,6 +857,18 @@ fn the_clock_moves() {
             (found, expected) => assert_eq!(found, expected, "{is_taken} {ago} {time}"),
         }
     });
+}
+
+/// The program's clock is not behind that of others: what was written just now
+/// does not come from the future.
+#[test]
+fn an_entry_of_the_second_that_has_just_begun_counts() {
+    let server = Remembered::new();
+    let before = now();
+    wait_until(|| now() != before);
+    server.cache.age(0);
+    let found = server.ask("--timeout=20", &[]);
+    assert!(matches!(found, Memory::Down(0..10)), "{found:?}");
 }
 
 /// An entry from the future is overwritten with one of the present.
