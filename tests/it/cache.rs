@@ -1757,40 +1757,42 @@ mod machine {
 
     #[test]
     fn a_remembered_server_costs_no_socket_and_few_system_calls() {
-        let (port, cache) = (Port::new(), Cache::new());
-        cache.remember(&port, "127.0.0.2");
-        cache.remember(&port, "localhost");
-        let silent = port.listen("0.0.0.0", 16);
-        for server in ["127.0.0.2", "10:localhost"] {
-            let check = cache.check(&port, server);
-            let test = "a_remembered_server_costs_no_socket_and_few_system_calls";
-            let Some(check) = check.traced(test) else {
-                return;
-            };
-            let run = check.run();
-            let calls: Vec<_> = run.stderr.lines().collect();
-            let has = |word: &str| calls.iter().any(|call| call.contains(word));
-            for call in ["socket", "connect", "clone", "eventfd", "hosts", "flock"] {
-                assert!(!has(call), "{call}: {calls:#?}");
+        namespace::run(|| {
+            let (port, cache) = (Port::new(), Cache::new());
+            cache.remember(&port, "127.0.0.2");
+            cache.remember(&port, "localhost");
+            let silent = port.listen("0.0.0.0", 16);
+            for server in ["127.0.0.2", "10:localhost"] {
+                let check = cache.check(&port, server);
+                let test = "a_remembered_server_costs_no_socket_and_few_system_calls";
+                let Some(check) = check.traced(test) else {
+                    return;
+                };
+                let run = check.run();
+                let calls: Vec<_> = run.stderr.lines().collect();
+                let has = |word: &str| calls.iter().any(|call| call.contains(word));
+                for call in ["socket", "connect", "clone", "eventfd", "hosts", "flock"] {
+                    assert!(!has(call), "{call}: {calls:#?}");
+                }
+                // A dynamic program's loader has its own.
+                let own = calls
+                    .iter()
+                    .skip_while(|call| has("ld.so.cache") && !call.contains("/cache\""));
+                let own = own.count();
+                assert!(own <= 20, "{own}: {calls:#?}");
+                let path = cache.path();
+                let path = path.to_str().unwrap();
+                let opens = calls
+                    .iter()
+                    .filter(|call| call.contains("open") && call.contains(path));
+                let opens: Vec<_> = opens.collect();
+                assert_eq!(opens.len(), 1, "{calls:#?}");
+                for flag in ["O_RDWR", "O_NOFOLLOW", "O_CLOEXEC"] {
+                    assert!(opens[0].contains(flag), "{opens:?}");
+                }
             }
-            // A dynamic program's loader has its own.
-            let own = calls
-                .iter()
-                .skip_while(|call| has("ld.so.cache") && !call.contains("/cache\""));
-            let own = own.count();
-            assert!(own <= 20, "{own}: {calls:#?}");
-            let path = cache.path();
-            let path = path.to_str().unwrap();
-            let opens = calls
-                .iter()
-                .filter(|call| call.contains("open") && call.contains(path));
-            let opens: Vec<_> = opens.collect();
-            assert_eq!(opens.len(), 1, "{calls:#?}");
-            for flag in ["O_RDWR", "O_NOFOLLOW", "O_CLOEXEC"] {
-                assert!(opens[0].contains(flag), "{opens:?}");
-            }
-        }
-        assert_eq!(waiting(&silent), 0);
+            assert_eq!(waiting(&silent), 0);
+        });
     }
 
     #[test]
@@ -1866,33 +1868,35 @@ mod machine {
     /// The same where the system has none left.
     #[test]
     fn servers_not_asked_for_want_of_means_are_not_forgotten() {
-        let test = "servers_not_asked_for_want_of_means_are_not_forgotten";
-        if !has("strace", test) {
-            return;
-        }
-        // Of two connections the second cannot be made, or no lookup.
-        let rows = [
-            ("socket", "2+", "127.0.0.3"),
-            ("eventfd2", "1+", "localhost"),
-            // A thread is to be had only when the time is over.
-            ("clone,clone3", "1", "localhost"),
-        ];
-        each(&rows, |(call, times, other)| {
-            let (port, cache) = (Port::new(), Cache::new());
-            cache.remember(&port, other);
-            cache.age(65);
-            let silent = port.listen("0.0.0.0", 16);
-            let check = cache.check(&port, &format!("--timeout=.5 127.0.0.2 {other}"));
-            let error = format!("error=ENFILE:when={times}");
-            let run = check.injecting(call, &error).run();
-            run.prints("").after(ms(500));
-            assert_eq!(waiting(&silent), 1, "{run}");
-            let (taken, new): (Vec<_>, Vec<_>) = cache
-                .entries()
-                .into_iter()
-                .partition(|entry| entry.is_taken());
-            assert_eq!((taken.len(), new.len()), (1, 1), "{run}{taken:?} {new:?}");
-            assert!(new[0].is_new(), "{run}{new:?}");
+        namespace::run(|| {
+            let test = "servers_not_asked_for_want_of_means_are_not_forgotten";
+            if !has("strace", test) {
+                return;
+            }
+            // Of two connections the second cannot be made, or no lookup.
+            let rows = [
+                ("socket", "2+", "127.0.0.3"),
+                ("eventfd2", "1+", "localhost"),
+                // A thread is to be had only when the time is over.
+                ("clone,clone3", "1", "localhost"),
+            ];
+            each(&rows, |(call, times, other)| {
+                let (port, cache) = (Port::new(), Cache::new());
+                cache.remember(&port, other);
+                cache.age(65);
+                let silent = port.listen("0.0.0.0", 16);
+                let check = cache.check(&port, &format!("--timeout=.5 127.0.0.2 {other}"));
+                let error = format!("error=ENFILE:when={times}");
+                let run = check.injecting(call, &error).run();
+                run.prints("").after(ms(500));
+                assert_eq!(waiting(&silent), 1, "{run}");
+                let (taken, new): (Vec<_>, Vec<_>) = cache
+                    .entries()
+                    .into_iter()
+                    .partition(|entry| entry.is_taken());
+                assert_eq!((taken.len(), new.len()), (1, 1), "{run}{taken:?} {new:?}");
+                assert!(new[0].is_new(), "{run}{new:?}");
+            });
         });
     }
 
