@@ -6,6 +6,7 @@
 #   check          runs every test of the program
 #   check-servers  tests it with other people's mail and name servers; as root or with sudo
 #   check-package  tests the sources and the packages that make dist and make deb make; installs what that needs
+#   check-fresh    runs make deps demo and make deps check in new Debian systems; as root or with sudo
 #   bench          measures the program beside others, which it installs
 #   install        installs PROGRAM and the manual; never builds
 #   uninstall      removes both
@@ -17,7 +18,7 @@
 #   clean          removes target
 #   help           prints this
 #
-# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR and INSTALL are explained in the Makefile.
+# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR, INSTALL and FRESH are explained in the Makefile.
 
 # Cargo, and what it is told each time: --locked, --offline, --frozen.
 CARGO = cargo
@@ -32,6 +33,8 @@ PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 INSTALL = install
+# The new systems of make check-fresh: Debian 12, 13 or unstable. With :root, as root and from a tarball.
+FRESH = 12 13 13:root
 
 # The most bytes that the program may have on x86-64, by the musl in it: that of rustup's Rust; Debian's, from the
 # version on that asks a name server again over TCP; Debian's before that.
@@ -43,7 +46,7 @@ export CARGO CARGOFLAGS TARGET SIZE_LIMITS INSTRUCTIONS_LIMIT
 # Debian keeps ip and chroot out of an ordinary user's search path.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all deps demo check check-servers check-package bench install uninstall dist deb harden reproduce \
+.PHONY: all deps demo check check-servers check-package check-fresh bench install uninstall dist deb harden reproduce \
   emulate clean help force
 
 all: target/smtpdcheck
@@ -70,6 +73,9 @@ check-servers: target/smtpdcheck
 
 check-package: target/smtpdcheck
 	@tests/package/check
+
+check-fresh:
+	@tests/fresh $(FRESH)
 
 bench: target/smtpdcheck
 	@tests/bench/run
