@@ -5,22 +5,16 @@
 
 #![cfg_attr(not(test), no_main)]
 
-mod run;
-
+mod check;
+mod probe;
 mod report;
 
-mod probe;
-
-mod attempt;
 mod lookup;
 mod options;
+mod store;
 
-mod cache;
 mod escape;
-mod fault;
-mod greeting;
 mod server;
-mod verdict;
 
 mod sys;
 
@@ -29,10 +23,10 @@ use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use cache::Cache;
 use escape::Escaped;
 use options::{Command, Options};
 use report::Report;
+use store::servers::Cache;
 use sys::Errno;
 
 const INPUT: RawFd = 0;
@@ -78,7 +72,7 @@ fn check(options: &Options) -> Result<i32, String> {
             Err(why) => trouble = Some(why),
         }
     }
-    let answer = run::run(options, &mut cache, &Report::new(options, say));
+    let answer = check::run(options, &mut cache, &Report::new(options, say));
     trouble = trouble.or_else(|| cache?.trouble());
     if let (Some(path), Some(why)) = (&options.cache, trouble) {
         let path = Escaped(path);

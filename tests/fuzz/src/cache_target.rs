@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cache::{Cache, Memory};
 use crate::random::Random;
 use crate::server::{Host, Server};
+use crate::store::servers::{Cache, Memory};
 use crate::sys::{self, Errno, Named, OWN, PATH, Status, world};
 
 const MAGIC: &[u8; 16] = b"smtpdcheck 1\r\n\x1a\0";

@@ -1,6 +1,6 @@
 //! The greeting, in pieces, against what can be said of it when it is whole.
 
-use crate::greeting::Greeting;
+use crate::probe::greeting::Greeting;
 use crate::random::{Corpus, Random};
 
 static CORPUS: Corpus = Corpus::new(include_str!("../corpus/greeting"));

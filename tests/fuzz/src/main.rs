@@ -17,14 +17,21 @@
 mod random;
 mod sys;
 
-#[path = "../../../src/cache.rs"]
-mod cache;
-#[path = "../../../src/greeting.rs"]
-mod greeting;
 #[path = "../../../src/server.rs"]
 mod server;
-#[path = "../../../src/verdict.rs"]
-mod verdict;
+// The modules that are tried here, in the program's own folders.
+#[path = "../../../src/check"]
+mod check {
+    pub mod verdict;
+}
+#[path = "../../../src/probe"]
+mod probe {
+    pub mod greeting;
+}
+#[path = "../../../src/store"]
+mod store {
+    pub mod servers;
+}
 
 mod cache_target;
 mod greeting_target;

@@ -1,8 +1,8 @@
 //! The verdict against every possible ending, as far as the list is short; and
 //! against single endings where it is long.
 
+use crate::check::verdict::{Known, Need, Verdict};
 use crate::random::Random;
-use crate::verdict::{Known, Need, Verdict};
 
 /// Lists with more unknown things than this, as a power of two of endings, are
 /// not compared with all of them.

@@ -4,13 +4,16 @@
 //! happened, and lets it go on. A server's failure is a value here; errors
 //! are this machine's, and what they kept from being done is done later.
 
+pub mod attempt;
+mod greeting;
+
 use std::net::{SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use crate::attempt::{Attempt, Cause};
-use crate::cache::Memory;
 use crate::lookup::{Answer, Asker, FAMILIES, Failure, Helpers, Lookup};
+use crate::probe::attempt::{Attempt, Cause};
 use crate::server::{Host, decimal};
+use crate::store::servers::Memory;
 use crate::sys::{self, Family, pollfd};
 
 /// How long to wait for IPv6 addresses when the IPv4 ones are there: the

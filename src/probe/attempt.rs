@@ -9,7 +9,7 @@ use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE, 
 use libc::{ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 
 use crate::escape::Escaped;
-use crate::greeting::Greeting;
+use crate::probe::greeting::Greeting;
 use crate::sys::{self, Errno, pollfd};
 
 /// How much of a greeting is read at most, in bytes. RFC 5321, section

@@ -5,6 +5,8 @@
 // Constants and sizes of C's types, which fit wherever C wants them.
 #![allow(clippy::cast_possible_truncation)]
 
+mod errno;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;

@@ -6,14 +6,14 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::attempt::{Attempt, Cause, Outcome};
-use crate::cache::Memory;
+use crate::check::verdict::Known;
 use crate::escape::Escaped;
 use crate::lookup::{FAMILIES, Failure};
 use crate::options::Options;
 use crate::probe::Probe;
+use crate::probe::attempt::{Attempt, Cause, Outcome};
 use crate::server::{Host, Server};
-use crate::verdict::Known;
+use crate::store::servers::Memory;
 
 /// The widest column of names. A longer name pushes the rest of its line.
 const MAX_WIDTH: usize = 40;

@@ -5,18 +5,20 @@
 //! dropped accordingly; then the loop sleeps until something happens. When
 //! nothing is needed any more, the answer is known.
 
+pub mod verdict;
+
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
-use crate::cache::{Cache, Place};
+use crate::check::verdict::{Known, Need, Verdict, first_equal};
 use crate::escape::Escaped;
 use crate::lookup::{Answer, Asker, FAMILIES, Failure, Helpers, Lookup};
 use crate::options::{Options, Stop};
 use crate::probe::{self, Lesson, Probe};
 use crate::report::{Report, Unneeded};
 use crate::server::{Host, Server};
+use crate::store::servers::{Cache, Place};
 use crate::sys::{self, Errno, pollfd};
-use crate::verdict::{Known, Need, Verdict, first_equal};
 
 /// Finds the first server that is up and counts, as its index. The error is a
 /// message about this machine, or about a `--stop` host.
