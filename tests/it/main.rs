@@ -7,24 +7,17 @@
 //! test that cannot run says so on standard error, and fails where `CI` is set.
 //!
 //! Bounds on time: a lower bound is exact; an upper one leaves a busy machine
-//! [`common::SLACK`], and the mistake that it is there to catch takes longer.
+//! [`harness::run::SLACK`], and the mistake that it is there to catch takes longer.
 
 #![allow(
     clippy::unwrap_used,
     reason = "a test that cannot go on ends at the line that says why"
 )]
 
-mod common;
-mod dns;
-mod namespace;
-mod smtp;
+mod harness;
 
-mod cache;
-mod greeting;
-mod machine;
-mod net;
+mod check;
+mod options;
 mod probe;
-mod rules;
-mod usage;
-mod verbose;
-mod words;
+mod report;
+mod store;

@@ -4,9 +4,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::common::{Check, each, escaped, ms};
-use crate::smtp::{Port, SILENT, UP};
-use crate::{dns, namespace};
+use crate::harness::run::{Check, each, escaped, ms};
+use crate::harness::smtp::{Port, SILENT, UP};
+use crate::harness::{dns, namespace};
 
 /// Arguments that make no sense, as bytes, and the reason given.
 const MISUSE: &[(&[&[u8]], &str)] = &[

@@ -11,12 +11,12 @@ use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use crate::common::{Check, LIMIT, cannot_run, command, each, has, has_all, ms, wait_until};
-use crate::namespace::{FOLDER, sh};
-use crate::smtp::{
+use crate::harness::namespace::{FOLDER, sh};
+use crate::harness::run::{Check, LIMIT, cannot_run, command, each, has, has_all, ms, wait_until};
+use crate::harness::smtp::{
     Connection, DOWN, Port, SILENT, Send, Server, Tcp, UP, Wait, accept, down_after, up_after,
 };
-use crate::{dns, namespace};
+use crate::harness::{dns, namespace};
 
 /// Every set of the three standard descriptors, as a shell closes it.
 const CLOSED: [&str; 8] = [

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::common::{Check, each, ms};
-use crate::smtp::{DOWN, Port, SILENT, Send, UP, Wait, down_after, up_after};
-use crate::{dns, namespace};
+use crate::harness::run::{Check, each, ms};
+use crate::harness::smtp::{DOWN, Port, SILENT, Send, UP, Wait, down_after, up_after};
+use crate::harness::{dns, namespace};
 
 /// In a network with this zone, servers that are up at these addresses:
 /// arguments, answer, and milliseconds until it is given. A timeout of 20

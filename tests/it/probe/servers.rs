@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{each, ms};
-use crate::smtp::{Connection, DOWN, Port, SILENT, Send, Server, UP, Wait, down_after, up_after};
+use crate::harness::run::{each, ms};
+use crate::harness::smtp::{
+    Connection, DOWN, Port, SILENT, Send, Server, UP, Wait, down_after, up_after,
+};
 
 /// So many servers, from 127.0.1.1 on, and their addresses.
-fn many(port: &Port, count: usize, script: &[crate::smtp::Step]) -> (Vec<Server>, String) {
+fn many(port: &Port, count: usize, script: &[crate::harness::smtp::Step]) -> (Vec<Server>, String) {
     let addresses: Vec<_> = (1..=count).map(|n| format!("127.0.1.{n}")).collect();
     let servers = addresses.iter().map(|a| port.serve(a, script)).collect();
     (servers, addresses.join(" "))

@@ -17,10 +17,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
-use crate::common::{self, Check, LIMIT, Run, cannot_run, each, has, ms, together, wait_until};
-use crate::namespace::{self, FOLDER, sh};
-use crate::smtp::{Close, DOWN, Port, Reset, SILENT, Send, Step, UP, down_after, up_after};
-use crate::{dns, smtp};
+use crate::harness::namespace::{self, FOLDER, sh};
+use crate::harness::run::{
+    Check, LIMIT, Run, cannot_run, each, has, ms, program, together, wait_until,
+};
+use crate::harness::smtp::{
+    Close, DOWN, Port, Reset, SILENT, Send, Step, UP, down_after, up_after,
+};
+use crate::harness::{dns, smtp};
 
 const MAGIC: &[u8; 16] = b"smtpdcheck 1\r\n\x1a\0";
 /// The magic and the key.
@@ -265,7 +269,7 @@ impl Crowd {
         let options = options.create_new(true).read(true).append(true);
         let output = options.open(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        let mut command = Command::new(common::program());
+        let mut command = Command::new(program());
         command
             .arg(cache.option())
             .arg(format!("--port={}", port.number))

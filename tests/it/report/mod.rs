@@ -4,11 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use crate::common::{Check, Run, each, has, ms, wait_until};
-use crate::smtp::{
+use crate::harness::run::{Check, Run, each, has, ms, wait_until};
+use crate::harness::smtp::{
     Close, DOWN, Port, Reset, SILENT, Send, Step, Tcp, UP, Wait, accept, down_after, up_after,
 };
-use crate::{dns, namespace};
+use crate::harness::{dns, namespace};
 
 /// The lines, with T for every time that was measured. Given ones stay.
 fn lines(run: &Run) -> Vec<String> {

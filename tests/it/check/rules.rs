@@ -1,8 +1,8 @@
 //! Which name is printed, and when: as soon as nothing can change it.
 
-use crate::common::{Check, each, ms};
-use crate::smtp::{DOWN, Port, SILENT, Server, UP, Wait, down_after, up_after};
-use crate::{dns, namespace};
+use crate::harness::run::{Check, each, ms};
+use crate::harness::smtp::{DOWN, Port, SILENT, Server, UP, Wait, down_after, up_after};
+use crate::harness::{dns, namespace};
 
 /// The servers of the table, and their addresses.
 const SERVERS: [(&str, &str); 4] = [

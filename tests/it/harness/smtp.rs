@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::{Check, LIMIT, ms, wait_until};
+use crate::harness::run::{Check, LIMIT, ms, wait_until};
 
 /// What a server does next. At the end of its script it takes in what the
 /// client still sends, until that hangs up.

@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::{env, fs};
 
-use crate::common::{self, LIMIT, cannot_run, command, has, has_all};
+use crate::harness::run::{self, LIMIT, cannot_run, command, has, has_all};
 
 /// Set in a network of its own, to the user outside.
 const INSIDE: &str = "SMTPDCHECK_TEST_NAMESPACE";
@@ -70,13 +70,13 @@ pub fn run<Body: Fn()>(body: Body) {
     // Much longer than a run may take: one that does not end is left to the
     // test in there, which kills it; and a busy kernel may take a minute to
     // end the namespaces.
-    let ended = common::finish(command, 6 * LIMIT);
+    let ended = run::finish(command, 6 * LIMIT);
     let stdout = String::from_utf8_lossy(&ended.stdout);
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let passed = ended.status.success() && stdout.contains("1 passed");
     assert!(passed, "in a network of its own:\n{stdout}{stderr}");
     // A test in there that did not run has said so.
-    common::say(&stderr);
+    run::say(&stderr);
 }
 
 /// The name of the test whose body this is, as `--exact` takes it: the body is
@@ -136,7 +136,7 @@ pub fn has_unprivileged(test: &str) -> bool {
 pub fn copy_program() -> String {
     let copy = format!("{FOLDER}/smtpdcheck");
     if !Path::new(&copy).exists() {
-        fs::copy(common::program(), &copy).unwrap();
+        fs::copy(run::program(), &copy).unwrap();
     }
     copy
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::common::Check;
-use crate::net::CLASSIC_USE;
+use crate::harness::run::Check;
+use crate::probe::names::CLASSIC_USE;
 
 fn help() -> String {
     Check::words("--help").run().stdout

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::common::{each, ms};
-use crate::smtp::{Close, Endless, Expect, Reset, Send, Step, Wait};
-use crate::smtp::{Connection, DOWN, End, Port, down_after};
+use crate::harness::run::{each, ms};
+use crate::harness::smtp::{Close, Endless, Expect, Reset, Send, Step, Wait};
+use crate::harness::smtp::{Connection, DOWN, End, Port, down_after};
 
 const QUIT: &[u8] = b"QUIT\r\n";
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::ms;
+use crate::harness::run::ms;
 
 /// RFC 1035, section 4.1.1.
 const HEADER: usize = 12;

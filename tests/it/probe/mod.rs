@@ -1,0 +1,5 @@
+//! One server: its names, its addresses, its greeting.
+
+mod greeting;
+pub mod names;
+mod servers;
