@@ -1,17 +1,18 @@
-//! smtpdcheck: parse, run, print, exit status.
+//! smtpdcheck: start, dispatch, print, exit status.
 //!
-//! Each module uses only those that come after it in this list, except that
-//! `sys` starts the program and ends it.
+//! The modules use one another downward only, in this order.
 
 #![cfg_attr(not(test), no_main)]
 
 mod check;
-mod probe;
+
 mod report;
+
+mod probe;
+mod store;
 
 mod lookup;
 mod options;
-mod store;
 
 mod escape;
 mod server;
@@ -19,113 +20,89 @@ mod server;
 mod sys;
 
 use std::ffi::OsString;
-use std::mem::{self, ManuallyDrop};
-use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::mem::ManuallyDrop;
+use std::time::Instant;
 
 use escape::Escaped;
 use options::{Command, Options};
 use report::Report;
 use store::servers::Cache;
-use sys::Errno;
+use store::table::Unusable;
+use sys::process::{self, STANDARD_ERROR, STANDARD_OUTPUT};
 
-const INPUT: RawFd = 0;
-const OUTPUT: RawFd = 1;
-const ERROR: RawFd = 2;
-
-/// Nothing was printed: no server is up, or help was asked for.
+/// No server is up, or help was printed.
 const NONE_UP: i32 = 0;
 /// A server is up.
 const UP: i32 = 1;
-/// This machine or the command line is at fault.
-const FAULT: i32 = 2;
+/// Usage error, or a local failure.
+const FAILURE: i32 = process::FAILURE;
 
-/// The program: takes the arguments without its name, returns the exit
-/// status.
+process::entry_point!(start);
+
+/// The program: takes the arguments without its name, returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
 fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
-    let status = occupy_closed().and_then(|()| {
-        sys::block_write_signals();
-        match options::parse(arguments)? {
-            Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
-            Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
-            // The process ends with the check: freeing is left to it.
-            Command::Check(options) => check(&ManuallyDrop::new(options)),
-        }
-    });
-    status.unwrap_or_else(|message| fail(&format!("smtpdcheck: {message}\n")))
+    run(arguments).unwrap_or_else(|message| {
+        say(&format!("smtpdcheck: {message}\n"));
+        FAILURE
+    })
 }
 
-/// What happens when the program cannot go on. Returns the exit status;
-/// allocates nothing.
-fn fail(line: &str) -> i32 {
-    say(line);
-    FAULT
+/// The error is a message of one line.
+fn run(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
+    let now = Instant::now();
+    // It can fail only where there may not even be three descriptors.
+    process::occupy_standard_descriptors().map_err(|error| format!("cannot start: {error}"))?;
+    process::block_write_signals();
+    match options::parse(arguments)? {
+        Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
+        Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
+        // The process ends with the check: freeing is left to it.
+        Command::Check(options) => check(&ManuallyDrop::new(options), now),
+    }
 }
 
-fn check(options: &Options) -> Result<i32, String> {
-    let mut cache = None;
-    let mut trouble = None;
-    if let Some(path) = &options.cache {
-        match Cache::open(path, options.cache_ttl, options.timeout) {
-            Ok(opened) => cache = opened,
-            Err(why) => trouble = Some(why),
-        }
-    }
-    let answer = check::run(options, &mut cache, &Report::new(options, say));
-    trouble = trouble.or_else(|| cache?.trouble());
-    if let (Some(path), Some(why)) = (&options.cache, trouble) {
-        let path = Escaped(path);
-        say(&format!(
-            "smtpdcheck: warning: cache '{path}' cannot be used: {why}\n"
-        ));
-    }
-    let answer = answer?;
-    let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
-        return Ok(NONE_UP);
+fn check(options: &Options, now: Instant) -> Result<i32, String> {
+    let path = options.cache.as_deref().unwrap_or_default();
+    let opened = match path {
+        [] => Err(Unusable::Busy),
+        path => Cache::open(path, options.cache_ttl, options.timeout),
     };
-    let mut line = server.text.clone();
-    line.push(b'\n');
-    print(&line).map(|()| UP)
-}
-
-/// Fills the places of closed standard descriptors, so that no connection
-/// gets one of their numbers and then what is printed. A write to the
-/// substitute fails, as to a closed descriptor.
-fn occupy_closed() -> Result<(), String> {
-    let mut standard = [INPUT, OUTPUT, ERROR].map(|fd| sys::interest(fd, 0));
-    // Each call can fail only where there may not even be three descriptors.
-    let fail = |_| String::from("cannot start: no descriptors left");
-    sys::poll(&mut standard, Some(Duration::ZERO)).map_err(fail)?;
-    for fd in standard.iter().filter(|fd| fd.revents & sys::POLLNVAL != 0) {
-        // The lowest free number is this one: it stays taken.
-        let root = sys::open_root().map_err(fail)?;
-        debug_assert_eq!(root.as_raw_fd(), fd.fd);
-        mem::forget(root);
+    let mut problem = opened.as_ref().err().copied();
+    let mut cache = opened.ok();
+    let answer = check::check(options, &mut cache, &Report::new(options, say), now)?;
+    let status = match answer.and_then(|answer| options.servers.get(answer)) {
+        Some(server) => {
+            let mut line = server.text.clone();
+            line.push(b'\n');
+            print(&line)?;
+            UP
+        }
+        None => NONE_UP,
+    };
+    // Where the status is 2, its reason is the only line.
+    if let Some(warning) = options.warning() {
+        warn(&warning);
     }
-    Ok(())
+    // A file that another process is just making is no reason for a warning.
+    problem = problem.or_else(|| Some(Unusable::System(cache?.error()?)));
+    if let Some(why) = problem.filter(|&why| why != Unusable::Busy) {
+        warn(&format!("cache '{}': {why}", Escaped(path)));
+    }
+    Ok(status)
 }
 
-/// Writes to standard output, all of it.
+/// Writes to standard output.
 fn print(bytes: &[u8]) -> Result<(), String> {
-    write_all(OUTPUT, bytes).map_err(|error| format!("cannot write to standard output: {error}"))
+    process::write_all(STANDARD_OUTPUT, bytes)
+        .map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 /// Writes to standard error. Whether that can be done changes nothing.
 fn say(text: &str) {
-    let _ = write_all(ERROR, text.as_bytes());
+    let _ = process::write_all(STANDARD_ERROR, text.as_bytes());
 }
 
-fn write_all(fd: RawFd, mut bytes: &[u8]) -> sys::Result<()> {
-    while !bytes.is_empty() {
-        match sys::write(fd, bytes) {
-            Ok(0) => return Err(Errno(libc::EIO)),
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno(libc::EINTR)) => {}
-            // Somebody has made it not wait. The line is wanted all the same.
-            Err(Errno(libc::EAGAIN)) => sys::poll(&mut [sys::interest(fd, sys::POLLOUT)], None)?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn warn(text: &str) {
+    say(&format!("smtpdcheck: warning: {text}\n"));
 }

@@ -1,8 +1,8 @@
 //! A `[prio:]server` argument, and the address or name in it. Pure.
 //!
-//! Servers come out of strangers' DNS zones. A text that names no host is not
-//! an error but a server that is down; whoever prints a text that did not
-//! prove to be a host escapes it first.
+//! Servers come from other people's DNS zones. A text that is not a host name
+//! or address is no error but a server that is down. It must be escaped before
+//! it is printed; any other text can be printed as it is.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str;
@@ -20,8 +20,7 @@ const MAX_ZONE: usize = 15;
 pub struct Server {
     /// The number before the first colon.
     pub priority: Option<u16>,
-    /// What was given after it. Only a `host` other than `Nowhere` makes it
-    /// fit to be printed as it is.
+    /// What was given after it. If `host` is `Nowhere`, it can be any bytes.
     pub text: Vec<u8>,
     /// The host that the text names.
     pub host: Host,
@@ -36,16 +35,16 @@ pub enum Host {
     LinkLocal(Ipv6Addr, String),
     /// A host name, in lower case and without a final dot.
     Name(String),
-    /// No host at all.
+    /// No host.
     Nowhere,
 }
 
-/// Why an argument makes no sense.
+/// Why an argument is not a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Misuse {
+pub enum ServerError {
     /// It is empty.
     Empty,
-    /// What stands before its first colon is no number from 0 to 65535.
+    /// What stands before its first colon is not a number from 0 to 65535.
     Priority,
     /// It is an IPv6 address that would read as a priority and a server.
     Brackets,
@@ -53,34 +52,38 @@ pub enum Misuse {
 
 impl Server {
     /// Reads one argument.
-    pub fn parse(argument: &[u8]) -> Result<Self, Misuse> {
+    pub fn parse(argument: &[u8]) -> Result<Self, ServerError> {
         if argument.is_empty() {
-            return Err(Misuse::Empty);
+            return Err(ServerError::Empty);
         }
         let colon = argument.iter().position(|&b| b == b':');
         let Some(colon) = colon.filter(|_| argument[0] != b'[') else {
             return Ok(Self::new(None, argument));
         };
         let (number, text) = (&argument[..colon], &argument[colon + 1..]);
-        let digits = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
-        match (digits, ipv6(argument)) {
-            (true, Some(_)) => Err(Misuse::Brackets),
-            (false, Some(_)) => Ok(Self::new(None, argument)),
-            (false, None) => Err(Misuse::Priority),
-            (true, None) => {
-                let priority = decimal(number).and_then(|number| u16::try_from(number).ok());
-                Ok(Self::new(Some(priority.ok_or(Misuse::Priority)?), text))
-            }
+        if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
+            return match ipv6(argument) {
+                Some(_) => Ok(Self::new(None, argument)),
+                None => Err(ServerError::Priority),
+            };
         }
+        if ipv6(argument).is_some_and(|host| host.is_global_unicast()) {
+            return Err(ServerError::Brackets);
+        }
+        let priority = decimal(number).and_then(|number| u16::try_from(number).ok());
+        Ok(Self::new(
+            Some(priority.ok_or(ServerError::Priority)?),
+            text,
+        ))
     }
 
     fn new(priority: Option<u16>, text: &[u8]) -> Self {
         // After a priority an IPv6 address stands in brackets.
-        let bare = priority.is_some() && !text.starts_with(b"[") && text.contains(&b':');
+        let is_bare_address = priority.is_some() && !text.starts_with(b"[") && text.contains(&b':');
         Server {
             priority,
             text: text.to_vec(),
-            host: if bare {
+            host: if is_bare_address {
                 Host::Nowhere
             } else {
                 Host::parse(text)
@@ -100,6 +103,12 @@ impl Host {
             None => ipv6(text).or_else(|| ipv4_or_name(text)),
         };
         host.unwrap_or(Host::Nowhere)
+    }
+
+    /// Whether it is an address of 2000::/3, all that is assigned of IPv6 for
+    /// use in the Internet (RFC 4291, section 2.4).
+    fn is_global_unicast(&self) -> bool {
+        matches!(self, Host::Address(IpAddr::V6(address)) if address.octets()[0] >> 5 == 1)
     }
 }
 
@@ -245,6 +254,14 @@ mod tests {
             b"10:::1",
             b"10:foo:bar",
             b"2001:db8::zz",
+            // From a zone whose MX is a bare address: the priority is its own.
+            b"10:2001:db8::1",
+            b"20:db8::1",
+            b"1::",
+            b"1999::1",
+            b"4000::1",
+            b"0:0:0:0:0:0:0:1",
+            b"5::192.0.2.1",
             b"10:[::1",
             b"[::1]x",
             b"[192.0.2.1]",
@@ -265,29 +282,30 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_make_no_sense() {
-        let table: &[(&[u8], Misuse)] = &[
-            (b"", Misuse::Empty),
-            (b":", Misuse::Priority),
-            (b":mx", Misuse::Priority),
-            (b"x:mx", Misuse::Priority),
-            (b"+5:mx", Misuse::Priority),
-            (b"-5:mx", Misuse::Priority),
-            (b" 5:mx", Misuse::Priority),
-            (b"5 :mx", Misuse::Priority),
-            (b"65536:mx", Misuse::Priority),
-            (b"99999999999999999999:mx", Misuse::Priority),
-            (b"\xff:mx", Misuse::Priority),
-            (b"mx:25", Misuse::Priority),
-            (b"192.0.2.1:25", Misuse::Priority),
-            (b"2001:db8::1", Misuse::Brackets),
-            (b"10:2001:db8::1", Misuse::Brackets),
-            (b"1::", Misuse::Brackets),
+    fn arguments_that_are_no_server() {
+        let table: &[(&[u8], ServerError)] = &[
+            (b"", ServerError::Empty),
+            (b":", ServerError::Priority),
+            (b":mx", ServerError::Priority),
+            (b"x:mx", ServerError::Priority),
+            (b"+5:mx", ServerError::Priority),
+            (b"-5:mx", ServerError::Priority),
+            (b" 5:mx", ServerError::Priority),
+            (b"5 :mx", ServerError::Priority),
+            (b"65536:mx", ServerError::Priority),
+            (b"99999999999999999999:mx", ServerError::Priority),
+            (b"\xff:mx", ServerError::Priority),
+            (b"mx:25", ServerError::Priority),
+            (b"192.0.2.1:25", ServerError::Priority),
+            (b"2001:db8::1", ServerError::Brackets),
+            (b"2620:fe::fe", ServerError::Brackets),
+            (b"3000::1", ServerError::Brackets),
+            (b"2001::", ServerError::Brackets),
         ];
-        for (argument, misuse) in table {
+        for (argument, error) in table {
             assert_eq!(
                 Server::parse(argument),
-                Err(*misuse),
+                Err(*error),
                 "{}",
                 argument.escape_ascii()
             );

@@ -1,150 +1,202 @@
-//! Looking names up: getaddrinfo on helper threads, and the descriptor that
-//! wakes the loop when one of them has an answer.
+//! The addresses of one host: which families are asked for, and what came of
+//! it. The calls themselves run in the [`pool`].
 //!
-//! The two families are asked for apart: with musl, one AAAA query that fails
-//! or hangs would turn a good A record into a failure (`EAI_AGAIN`, after five
-//! seconds). A lookup cannot be stopped; one that nobody waits for any more is
-//! left behind.
+//! The two families are asked for separately: with musl, one AAAA query that
+//! fails or hangs would turn a good A record into a failure (`EAI_AGAIN`, after
+//! five seconds).
+
+pub mod pool;
 
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::sys::{self, Family, LookupError};
+use crate::sys;
+use crate::sys::resolver::{self, Family, LookupError};
+use pool::{Pool, Ticket, Token};
 
 /// Both families, in the order of the arrays that have an entry for each.
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-/// How many addresses of a family are kept. musl itself returns no more.
+/// How many addresses of a family are kept. musl itself returns no more, so a
+/// host that has as many may have others.
 const MAX_ADDRESSES: usize = 48;
-/// How many lookups run at a time. Name servers answer in milliseconds; when
-/// they do not, this many threads and sockets a process are enough.
-const MAX_THREADS: usize = 64;
+
+/// A name to look up in one family.
+pub struct Query {
+    name: &'static CStr,
+    family: Family,
+}
+
+/// What came of a query.
+pub struct Answer {
+    family: Family,
+    result: Result<Vec<SocketAddr>, LookupError>,
+}
+
+/// The threads that look names up.
+pub type Resolver = Pool<Query, Answer>;
+
+/// A resolver that has not begun anything.
+pub fn resolver() -> Resolver {
+    Pool::new(|query| Answer {
+        family: query.family,
+        result: resolver::lookup(query.name, query.family, MAX_ADDRESSES),
+    })
+}
 
 /// Why a family has no addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// The name does not exist, or has no address of the family.
     NoSuchHost,
-    /// The name servers did not answer, or did not know this time.
-    TryAgain,
-    /// The name servers do not know.
+    /// The name servers failed.
     NameServer,
     /// There was no answer before the deadline.
     OutOfTime,
-    /// Nobody had begun to ask before the deadline.
+    /// The deadline passed before anybody was asked.
     NotAsked,
+}
+
+/// What is known of the addresses in one family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Knowledge {
+    /// There may be an answer yet.
+    Open,
+    /// All addresses are known, or there are none.
+    Complete,
+    /// Some may be missing, and will not be known any more.
+    Incomplete,
 }
 
 /// How far the lookup in one family has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Nobody wants it.
-    Unwanted,
-    /// It is to be asked for.
+enum FamilyState {
+    /// It is not wanted.
+    Idle,
+    /// It is wanted, but not submitted.
     Wanted,
-    /// It has been asked for, and stands at this place in the helpers' line.
-    Asked(usize),
-    /// Its addresses are known, or there are none.
-    Over(Result<(), Failure>),
+    /// It has been submitted, and can be cancelled by this.
+    Submitted(Ticket),
+    /// Its addresses are known, or as many of them as are kept.
+    Found(Knowledge),
+    /// There are none, or they are not known.
+    Failed(Failure),
 }
 
 /// The addresses of one host.
-#[derive(Debug)]
 pub struct Lookup {
     /// The name to look up; empty where the address was given.
     name: &'static CStr,
-    states: [State; 2],
-    /// Whether it had to wait in the helpers' line: this machine was late, not
-    /// a server.
-    pub stood_in_line: bool,
+    states: [FamilyState; 2],
     addresses: [Vec<SocketAddr>; 2],
+    /// It waited for a free thread; the delay was ours.
+    pub was_queued: bool,
 }
 
 impl Lookup {
-    /// The lookup of a name, which nobody wants yet.
+    /// The lookup of a name, which is not wanted yet.
     pub fn of_name(name: &[u8]) -> Self {
         Lookup {
-            // It is never freed: a lookup left behind may come back to it.
+            // It is never freed: a call left behind may come back to it.
             name: Box::leak(sys::c_string(name).into_boxed_c_str()),
-            states: [State::Unwanted; 2],
-            stood_in_line: false,
+            states: [FamilyState::Idle; 2],
             addresses: [Vec::new(), Vec::new()],
+            was_queued: false,
         }
     }
 
-    /// The lookup of an address, or of what names no host: it is over.
+    /// The lookup of an address, or of no host at all: there is nothing left
+    /// to do.
     pub fn of_address(address: Option<SocketAddr>) -> Self {
         let mut lookup = Self::of_name(b"");
-        lookup.states = [State::Over(Ok(())); 2];
+        lookup.states = [FamilyState::Failed(Failure::NoSuchHost); 2];
         if let Some(address) = address {
-            lookup.addresses[usize::from(address.is_ipv6())].push(address);
+            let family = usize::from(address.is_ipv6());
+            lookup.addresses[family].push(address);
+            lookup.states[family] = FamilyState::Found(Knowledge::Complete);
         }
         lookup
     }
 
-    /// Asks for those families that have not been asked for.
+    /// Wants those families that are not wanted yet.
     pub fn want(&mut self, families: [bool; 2]) {
         for (state, wanted) in self.states.iter_mut().zip(families) {
-            if wanted && *state == State::Unwanted {
-                *state = State::Wanted;
+            if wanted && *state == FamilyState::Idle {
+                *state = FamilyState::Wanted;
             }
         }
     }
 
-    /// Hands one family that is wanted to the helpers. An error is this
-    /// machine's: the family is still wanted.
-    pub fn ask(&mut self, helpers: &mut Helpers, asker: Asker) -> sys::Result<()> {
-        let is_wanted = |&family: &Family| self.states[family as usize] == State::Wanted;
+    /// Whether there is something to submit.
+    pub fn is_wanted(&self) -> bool {
+        self.states.contains(&FamilyState::Wanted)
+    }
+
+    /// Submits one family that is wanted. An error is this machine's: the
+    /// family is still wanted.
+    pub fn submit(&mut self, resolver: &mut Resolver, token: Token) -> sys::Result<()> {
+        let is_wanted = |&family: &Family| self.states[family as usize] == FamilyState::Wanted;
         if let Some(family) = FAMILIES.into_iter().find(is_wanted) {
+            if !resolver.is_started() {
+                #[cfg(not(test))]
+                sys::process::catch_division_by_zero();
+            }
             let name = self.name;
-            let (place, at_once) = helpers.ask(Question {
-                asker,
-                family,
-                name,
-            })?;
-            self.states[family as usize] = State::Asked(place);
-            self.stood_in_line |= !at_once;
+            let submitted = resolver.submit(token, Query { name, family })?;
+            self.states[family as usize] = FamilyState::Submitted(submitted.ticket);
+            self.was_queued |= submitted.is_queued;
         }
         Ok(())
     }
 
-    /// Takes the helpers' answer, with `port` as the port of each address. An
-    /// error is this machine's: the family is wanted again.
+    /// Takes back what is still in the queue: it is wanted again. Returns
+    /// whether there was anything.
+    pub fn cancel(&mut self, resolver: &Resolver) -> bool {
+        let mut any = false;
+        for state in &mut self.states {
+            if matches!(*state, FamilyState::Submitted(ticket) if resolver.cancel(ticket)) {
+                *state = FamilyState::Wanted;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Takes an answer, with `port` as the port of each address. An error is
+    /// this machine's: the family is wanted again.
     pub fn take(&mut self, answer: Answer, port: u16) -> sys::Result<()> {
         let family = answer.family as usize;
-        if !matches!(self.states[family], State::Asked(_)) {
+        if !matches!(self.states[family], FamilyState::Submitted(_)) {
             return Ok(());
         }
-        let result = match answer.result {
+        self.states[family] = match answer.result {
             Ok(addresses) => {
+                let knowledge = match addresses.len() {
+                    MAX_ADDRESSES.. => Knowledge::Incomplete,
+                    _ => Knowledge::Complete,
+                };
                 let known = &mut self.addresses[family];
                 for mut address in addresses {
                     address.set_port(port);
-                    // A mapped IPv4 address is no answer to a question for
-                    // IPv6: so only an IPv4 lookup can find an IPv4 stop host.
+                    // A mapped IPv4 address is no answer to a query for IPv6:
+                    // so only an IPv4 lookup can find an IPv4 stop host.
                     let is_mapped = address.ip().to_canonical() != address.ip();
                     if !is_mapped && !known.contains(&address) {
                         known.push(address);
                     }
                 }
                 match known.len() {
-                    0 => Err(Failure::NoSuchHost),
-                    _ => Ok(()),
+                    0 => FamilyState::Failed(Failure::NoSuchHost),
+                    _ => FamilyState::Found(knowledge),
                 }
             }
-            Err(LookupError::NoSuchHost) => Err(Failure::NoSuchHost),
-            Err(LookupError::TryAgain) => Err(Failure::TryAgain),
-            Err(LookupError::NameServer) => Err(Failure::NameServer),
+            Err(LookupError::NoSuchHost) => FamilyState::Failed(Failure::NoSuchHost),
+            Err(LookupError::NameServer) => FamilyState::Failed(Failure::NameServer),
             Err(LookupError::Machine(error)) => {
-                self.states[family] = State::Wanted;
+                self.states[family] = FamilyState::Wanted;
                 return Err(error);
             }
         };
-        self.states[family] = State::Over(result);
         Ok(())
     }
 
@@ -152,8 +204,8 @@ impl Lookup {
     pub fn time_out(&mut self) {
         for state in &mut self.states {
             match state {
-                State::Wanted => *state = State::Over(Err(Failure::NotAsked)),
-                State::Asked(_) => *state = State::Over(Err(Failure::OutOfTime)),
+                FamilyState::Wanted => *state = FamilyState::Failed(Failure::NotAsked),
+                FamilyState::Submitted(_) => *state = FamilyState::Failed(Failure::OutOfTime),
                 _ => {}
             }
         }
@@ -169,231 +221,128 @@ impl Lookup {
         self.addresses.iter().any(|addresses| !addresses.is_empty())
     }
 
-    /// Whether a family is wanted and may yet be found.
-    pub fn is_open(&self, family: Family) -> bool {
+    /// Whether a family is wanted and may be answered yet.
+    pub fn is_pending(&self, family: Family) -> bool {
         matches!(
             self.states[family as usize],
-            State::Wanted | State::Asked(_)
+            FamilyState::Wanted | FamilyState::Submitted(_)
         )
     }
 
-    /// Whether any family is wanted and may yet be found.
-    pub fn is_any_open(&self) -> bool {
-        FAMILIES.iter().any(|&family| self.is_open(family))
+    /// Whether any family is wanted and may be answered yet.
+    pub fn is_any_pending(&self) -> bool {
+        FAMILIES.iter().any(|&family| self.is_pending(family))
     }
 
-    /// Whether a family might be found, wanted or not.
-    pub fn is_unknown(&self, family: Family) -> bool {
-        !matches!(self.states[family as usize], State::Over(_))
-    }
-
-    /// Whether there is something to hand to the helpers.
-    pub fn is_wanted(&self) -> bool {
-        self.states.contains(&State::Wanted)
+    /// What is known of a family's addresses, whether it is wanted or not.
+    pub fn knowledge(&self, family: Family) -> Knowledge {
+        match self.states[family as usize] {
+            FamilyState::Idle | FamilyState::Wanted | FamilyState::Submitted(_) => Knowledge::Open,
+            FamilyState::Found(knowledge) => knowledge,
+            FamilyState::Failed(Failure::NoSuchHost) => Knowledge::Complete,
+            FamilyState::Failed(_) => Knowledge::Incomplete,
+        }
     }
 
     /// Why a family has no addresses.
     pub fn failure(&self, family: Family) -> Option<Failure> {
         match self.states[family as usize] {
-            State::Over(result) => result.err(),
+            FamilyState::Failed(failure) if !self.name.is_empty() => Some(failure),
             _ => None,
         }
     }
 }
 
-/// Who asked for a lookup.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asker {
-    /// The stop host of this index.
-    Stop(usize),
-    /// The probe of this index.
-    Probe(usize),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Question {
-    asker: Asker,
-    family: Family,
-    name: &'static CStr,
-}
+    fn address(number: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, number], 0))
+    }
 
-/// What a helper found.
-#[derive(Debug)]
-pub struct Answer {
-    /// Who had asked.
-    pub asker: Asker,
-    family: Family,
-    result: Result<Vec<SocketAddr>, LookupError>,
-}
-
-/// What the helper threads and the loop share.
-struct Shared {
-    work: Mutex<Work>,
-    /// Tells the threads of questions.
-    asked: Condvar,
-    /// Tells the loop of answers.
-    wake: File,
-}
-
-#[derive(Default)]
-struct Work {
-    /// All that was ever asked; what was answered or taken back is gone.
-    questions: Vec<Option<Question>>,
-    /// Every question before this one is gone.
-    next: usize,
-    /// How many questions wait for a thread.
-    waiting: usize,
-    /// How many questions have no answer yet.
-    open: usize,
-    answers: Vec<Answer>,
-    threads: usize,
-    /// How many threads wait for questions.
-    idle: usize,
-}
-
-impl Work {
-    /// Takes the next question.
-    fn next(&mut self) -> Option<Question> {
-        while self.waiting > 0 {
-            let question = self.questions.get_mut(self.next)?.take();
-            self.next += 1;
-            if question.is_some() {
-                self.waiting -= 1;
-                return question;
-            }
+    fn submitted() -> Lookup {
+        let mut lookup = Lookup::of_name(b"mx.test");
+        lookup.want([true; 2]);
+        let mut resolver = Pool::new(|query: Query| Answer {
+            family: query.family,
+            result: Err(LookupError::NameServer),
+        });
+        while lookup.is_wanted() {
+            lookup.submit(&mut resolver, 0).expect("a thread");
         }
-        None
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        lookup
     }
 
-    /// Answers questions, for as long as the process lives.
-    fn help(&self) {
-        let mut work = self.lock();
-        loop {
-            if let Some(question) = work.next() {
-                drop(work);
-                let answer = question.answer();
-                work = self.lock();
-                work.answers.push(answer);
-                work.open -= 1;
-                // It can fail only when the counter is full, and then it wakes.
-                let _ = (&self.wake).write(&1u64.to_ne_bytes());
-            } else {
-                work.idle += 1;
-                work = self
-                    .asked
-                    .wait(work)
-                    .unwrap_or_else(PoisonError::into_inner);
-                work.idle -= 1;
-            }
+    fn answer(family: Family, result: Result<Vec<SocketAddr>, LookupError>) -> Answer {
+        Answer { family, result }
+    }
+
+    #[test]
+    fn knowledge_of_every_answer() {
+        use Failure::{NameServer, NoSuchHost};
+        use Knowledge::{Complete, Incomplete};
+        let many = |count| (0..count).map(address).collect::<Vec<_>>();
+        let mapped = vec!["[::ffff:192.0.2.1]:0".parse().expect("an address")];
+        let rows = [
+            (Ok(many(1)), Complete, None, 1),
+            (Ok(many(47)), Complete, None, 47),
+            // musl stops here.
+            (Ok(many(48)), Incomplete, None, 48),
+            (Ok(vec![address(1); 47]), Complete, None, 1),
+            (Ok(vec![address(1); 48]), Incomplete, None, 1),
+            (Ok(vec![]), Complete, Some(NoSuchHost), 0),
+            (Ok(mapped), Complete, Some(NoSuchHost), 0),
+            (Err(LookupError::NoSuchHost), Complete, Some(NoSuchHost), 0),
+            (
+                Err(LookupError::NameServer),
+                Incomplete,
+                Some(NameServer),
+                0,
+            ),
+        ];
+        for (result, knowledge, failure, count) in rows {
+            let mut lookup = submitted();
+            let shown = format!("{result:?}");
+            assert_eq!(lookup.take(answer(Family::V4, result), 25), Ok(()));
+            assert_eq!(lookup.knowledge(Family::V4), knowledge, "{shown}");
+            assert_eq!(lookup.failure(Family::V4), failure, "{shown}");
+            let addresses = lookup.addresses(Family::V4);
+            assert_eq!(addresses.len(), count, "{shown}");
+            assert!(addresses.iter().all(|address| address.port() == 25));
+            // The other family is not touched, and a second answer is none.
+            assert!(lookup.is_pending(Family::V6));
+            assert_eq!(
+                lookup.take(answer(Family::V4, Ok(vec![address(200)])), 25),
+                Ok(())
+            );
+            assert_eq!(lookup.addresses(Family::V4).len(), count, "{shown}");
         }
     }
-}
 
-impl Question {
-    fn answer(self) -> Answer {
-        Answer {
-            result: sys::lookup(self.name, self.family, MAX_ADDRESSES),
-            asker: self.asker,
-            family: self.family,
+    #[test]
+    fn what_this_machine_fails_at_is_wanted_again() {
+        let mut lookup = submitted();
+        let failed = Err(LookupError::Machine(sys::Errno(libc::EMFILE)));
+        let taken = lookup.take(answer(Family::V6, failed), 25);
+        assert_eq!(taken, Err(sys::Errno(libc::EMFILE)));
+        assert!(lookup.is_wanted() && lookup.is_pending(Family::V6));
+        lookup.time_out();
+        assert_eq!(lookup.failure(Family::V6), Some(Failure::NotAsked));
+        assert_eq!(lookup.failure(Family::V4), Some(Failure::OutOfTime));
+        assert_eq!(lookup.knowledge(Family::V6), Knowledge::Incomplete);
+        assert!(!lookup.is_any_pending());
+    }
+
+    #[test]
+    fn an_address_needs_no_lookup() {
+        let mut lookup = Lookup::of_address(Some(address(1)));
+        lookup.want([true; 2]);
+        assert!(!lookup.is_wanted() && !lookup.is_any_pending());
+        assert_eq!(lookup.addresses(Family::V4), [address(1)]);
+        for family in FAMILIES {
+            assert_eq!(lookup.knowledge(family), Knowledge::Complete);
+            assert_eq!(lookup.failure(family), None);
         }
-    }
-}
-
-/// The helper threads. There are none, and no descriptor, until something is
-/// asked.
-#[derive(Default)]
-pub struct Helpers {
-    /// It is never freed: a lookup left behind may come back to it.
-    shared: Option<&'static Shared>,
-}
-
-impl Helpers {
-    /// Takes a question, and returns where it stands in the line, and whether
-    /// a thread is free for it.
-    fn ask(&mut self, question: Question) -> sys::Result<(usize, bool)> {
-        let shared = match self.shared {
-            Some(shared) => shared,
-            None => {
-                #[cfg(not(test))]
-                sys::catch_division_by_zero();
-                Box::leak(Box::new(Shared {
-                    work: Mutex::default(),
-                    asked: Condvar::new(),
-                    wake: File::from(sys::event_counter()?),
-                }))
-            }
-        };
-        self.shared = Some(shared);
-        let mut work = shared.lock();
-        let place = work.questions.len();
-        work.questions.push(Some(question));
-        work.waiting += 1;
-        work.open += 1;
-        shared.asked.notify_one();
-        let mut at_once = work.waiting <= work.idle;
-        if !at_once && work.threads < MAX_THREADS {
-            match sys::spawn(move || shared.help()) {
-                Ok(()) => {
-                    work.threads += 1;
-                    at_once = true;
-                }
-                // Those who are at work will come to it.
-                Err(_) if work.threads > 0 => {}
-                Err(error) => {
-                    work.questions.pop();
-                    work.waiting -= 1;
-                    work.open -= 1;
-                    return Err(error);
-                }
-            }
-        }
-        Ok((place, at_once))
-    }
-
-    /// Takes back the questions of a lookup that nobody has begun to answer:
-    /// they are still wanted. Returns whether there were any.
-    pub fn take_back(&self, lookup: &mut Lookup) -> bool {
-        let Some(shared) = self.shared else {
-            return false;
-        };
-        let mut work = shared.lock();
-        let open = work.open;
-        for state in &mut lookup.states {
-            let State::Asked(place) = *state else {
-                continue;
-            };
-            if work.questions[place].take().is_some() {
-                *state = State::Wanted;
-                work.waiting -= 1;
-                work.open -= 1;
-            }
-        }
-        work.open < open
-    }
-
-    /// Whether any question has no answer yet.
-    pub fn are_busy(&self) -> bool {
-        self.shared.is_some_and(|shared| shared.lock().open > 0)
-    }
-
-    /// The descriptor that is readable when there are answers.
-    pub fn wake(&self) -> Option<RawFd> {
-        self.shared.map(|shared| shared.wake.as_raw_fd())
-    }
-
-    /// The answers so far.
-    pub fn answers(&mut self) -> Vec<Answer> {
-        let Some(shared) = self.shared else {
-            return Vec::new();
-        };
-        let mut counter = [0; 8];
-        // It fails when the counter is zero: nothing was to be reset.
-        let _ = (&shared.wake).read(&mut counter);
-        std::mem::take(&mut shared.lock().answers)
     }
 }

@@ -1,29 +1,29 @@
 //! One attempt: a connection to one address, its greeting, and `QUIT`.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE, ENFILE};
-use libc::{ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
+use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE};
+use libc::{ENFILE, ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 
+use super::greeting::Greeting;
 use crate::escape::Escaped;
-use crate::probe::greeting::Greeting;
-use crate::sys::{self, Errno, pollfd};
+use crate::sys::process::{self, pollfd};
+use crate::sys::{self, Errno, net};
 
 /// How much of a greeting is read at most, in bytes. RFC 5321, section
-/// 4.5.3.1.5, allows 512 a line; a server that goes on is hung up on.
+/// 4.5.3.1.5, allows 512 a line; a server that goes on is not waited for.
 const MAX_GREETING: usize = 4096;
 /// How much of the first line is kept for the report, in bytes.
 const MAX_TEXT: usize = 60;
 
 /// Why an attempt failed.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
-    /// There is no way there.
+    /// There is no route to the address.
     Unreachable,
     /// The connection was reset.
     Reset,
@@ -31,14 +31,13 @@ pub enum Cause {
     Unacknowledged,
     /// The deadline passed before it was connected, or before the greeting.
     OutOfTime,
-    /// The server hung up before its greeting could be told.
+    /// The server closed the connection before its greeting was decided.
     Closed,
-    /// What came is not a greeting with 220.
+    /// What came is not a 220 greeting.
     Greeting,
 }
 
 /// How an attempt ended.
-#[derive(Debug)]
 pub struct Outcome {
     /// Whether the server greeted with 220, or why it did not.
     pub result: Result<(), Cause>,
@@ -49,20 +48,19 @@ pub struct Outcome {
 }
 
 /// A connection to one address.
-#[derive(Debug)]
 pub struct Attempt {
     /// Where it goes.
     pub address: SocketAddr,
-    /// How long connecting took.
+    /// How long connecting took; `None` until it is connected.
     pub connected: Option<Duration>,
-    /// How it ended. The connection may outlive it until the greeting's last
-    /// line has come.
+    /// How it ended. The connection may outlive it until the last line of the
+    /// greeting has come.
     pub outcome: Option<Outcome>,
     begun: Instant,
     /// The connection, while it is open or being made.
     stream: Option<TcpStream>,
     greeting: Greeting,
-    /// How many bytes of the greeting have come.
+    /// How many bytes of the greeting have been read.
     count: usize,
 }
 
@@ -79,15 +77,15 @@ impl Attempt {
             greeting: Greeting::new(),
             count: 0,
         };
-        let stream = match sys::stream_socket(&address) {
-            // A machine without the family has no way there.
+        let stream = match net::stream_socket(&address) {
+            // This machine has no such family, so no route either.
             Err(Errno(EAFNOSUPPORT)) => {
                 attempt.end(now, Err(Cause::Unreachable));
                 return Ok(attempt);
             }
             other => other?,
         };
-        match sys::connect(&stream, &address) {
+        match net::connect(&stream, &address) {
             Ok(()) => attempt.connected = Some(Duration::ZERO),
             Err(Errno(EINPROGRESS)) => {}
             Err(error @ Errno(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => return Err(error),
@@ -100,85 +98,89 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// What to wait for, while there is a connection.
+    /// Whether there is a connection, or one is being made.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// What to wait for, while it is open.
     pub fn interest(&self) -> Option<pollfd> {
         let events = match self.connected {
-            None => sys::POLLOUT,
-            Some(_) => sys::POLLIN,
+            None => process::POLLOUT,
+            Some(_) => process::POLLIN,
         };
         let stream = self.stream.as_ref()?;
-        Some(sys::interest(stream.as_raw_fd(), events))
+        Some(process::interest(stream.as_raw_fd(), events))
+    }
+
+    /// Whether it is known that the server greeted with 220.
+    pub fn is_up(&self) -> bool {
+        matches!(&self.outcome, Some(outcome) if outcome.result.is_ok())
     }
 
     /// Goes on when what it waited for has happened. With `keep_text` the
     /// outcome says how the greeting begins.
     pub fn proceed(&mut self, now: Instant, keep_text: bool) {
-        let done = match self.connected {
-            None => self.finish_connecting(now),
-            Some(_) => self.read(now, keep_text),
-        };
-        if let Err(error) = done {
+        if let Err(error) = self.read(now, keep_text) {
             self.end(now, Err(cause(error)));
-            self.hang_up();
+            self.close();
         }
     }
 
-    fn finish_connecting(&mut self, now: Instant) -> sys::Result<()> {
-        let Some(stream) = &self.stream else {
-            return Ok(());
-        };
-        // A connection that failed can be written to as well.
-        if let Some(error) = stream.take_error()? {
-            return Err(error.into());
-        }
-        self.connected = Some(now.saturating_duration_since(self.begun));
-        Ok(())
-    }
-
-    /// Reads what has come.
+    /// Reads what has come. That comes before any error, and so also tells
+    /// whether connecting has succeeded: a server can greet and reset the
+    /// connection before this process looks.
     fn read(&mut self, now: Instant, keep_text: bool) -> sys::Result<()> {
-        while let Some(stream) = &mut self.stream {
+        while let Some(stream) = &self.stream {
             let mut buffer = [0; 512];
-            let bytes = match stream.read(&mut buffer).map_err(Errno::from) {
-                Err(Errno(EAGAIN)) => break,
-                length => &buffer[..length?],
+            let length = match process::read(stream.as_raw_fd(), &mut buffer) {
+                Err(Errno(EAGAIN)) => None,
+                length => Some(length?),
             };
-            let mut text = String::new();
-            if keep_text && self.outcome.is_none() {
-                text = first_line(self.greeting.undecided(), bytes);
+            let elapsed = now.saturating_duration_since(self.begun);
+            self.connected.get_or_insert(elapsed);
+            let Some(length) = length else { break };
+            self.take(&buffer[..length], now, keep_text);
+            if length == 0 || self.greeting.is_over() || self.count >= MAX_GREETING {
+                self.close();
             }
-            self.count += bytes.len();
-            self.greeting.read(bytes);
-            if self.greeting.is_whole() {
-                // The server closes when it has read it. Nobody waits for
-                // that, nor would anything change if it could not be sent.
-                let _ = stream.write(b"QUIT\r\n");
-            }
-            match self.greeting.up() {
-                Some(true) => self.end_with(now, Ok(()), text),
-                Some(false) => self.end_with(now, Err(Cause::Greeting), text),
-                None if bytes.is_empty() => self.end(now, Err(Cause::Closed)),
-                None => {}
-            }
-            let all = bytes.len() < buffer.len();
-            if bytes.is_empty() || self.greeting.is_over() || self.count >= MAX_GREETING {
-                self.hang_up();
-            }
-            if all {
+            if length < buffer.len() {
                 break;
             }
         }
         Ok(())
     }
 
+    /// Takes the next bytes of the greeting; none when the server has closed
+    /// the connection.
+    fn take(&mut self, bytes: &[u8], now: Instant, keep_text: bool) {
+        let mut text = String::new();
+        if keep_text && self.outcome.is_none() {
+            text = first_line(self.greeting.undecided(), bytes);
+        }
+        self.count += bytes.len();
+        self.greeting.read(bytes);
+        if let (true, Some(stream)) = (self.greeting.is_complete(), &self.stream) {
+            // Its answer is not waited for, nor would it change anything if
+            // this could not be sent.
+            let _ = process::write(stream.as_raw_fd(), b"QUIT\r\n");
+        }
+        match self.greeting.up() {
+            Some(true) => self.end_with(now, Ok(()), text),
+            Some(false) => self.end_with(now, Err(Cause::Greeting), text),
+            None if bytes.is_empty() => self.end(now, Err(Cause::Closed)),
+            None => {}
+        }
+    }
+
     /// Ends an attempt that is under way, because the deadline has passed.
     pub fn time_out(&mut self, now: Instant) {
         self.end(now, Err(Cause::OutOfTime));
-        self.hang_up();
+        self.close();
     }
 
     /// Closes the connection.
-    pub fn hang_up(&mut self) {
+    pub fn close(&mut self) {
         self.stream = None;
     }
 
@@ -186,7 +188,7 @@ impl Attempt {
         self.end_with(now, result, String::new());
     }
 
-    /// The first end counts: a server that is up stays up.
+    /// The first outcome counts: a server that is up stays up.
     fn end_with(&mut self, now: Instant, result: Result<(), Cause>, text: String) {
         let after = now.saturating_duration_since(self.begun);
         self.outcome.get_or_insert(Outcome {
@@ -206,7 +208,7 @@ fn cause(error: Errno) -> Cause {
     }
 }
 
-/// The beginning of the first line, of which `before` was read earlier.
+/// The beginning of the first line, escaped. `before` was read earlier.
 fn first_line(before: &[u8], bytes: &[u8]) -> String {
     let length = bytes
         .iter()

@@ -1,16 +1,16 @@
 //! The greeting of an SMTP server, as its bytes come in. Pure.
 //!
-//! Two things are wanted of it: whether the server is up, told by the first
-//! four bytes at most, and when its last line is whole, so that `QUIT` may be
-//! sent. Nothing is buffered.
+//! It tells two things: whether the server is up, which at most four bytes
+//! decide, and when the last line is complete, so that `QUIT` can be sent.
+//! Nothing is buffered.
 
-/// The one reply code of a server that takes mail: RFC 5321, section 4.3.2.
+/// The reply code of a server that is ready: RFC 5321, section 4.3.2.
 const CODE: &[u8; 3] = b"220";
 
 /// How far a greeting has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// The first so many bytes of the line are the code's.
+    /// This many bytes of the line have come, all of them the code's.
     Code(usize),
     /// The code has come; the next byte says whether the line is the last.
     Separator,
@@ -18,9 +18,9 @@ enum State {
     Continued,
     /// The line goes on, and is the last.
     Last,
-    /// The last line has come whole.
-    Whole,
-    /// No last line will come: a line is none of this greeting's.
+    /// The last line is complete.
+    Complete,
+    /// A line does not belong to a 220 greeting: no last line can come.
     Broken,
 }
 
@@ -40,7 +40,7 @@ impl Greeting {
         }
     }
 
-    /// Takes the next bytes in.
+    /// Reads the next bytes.
     pub fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.state = match (self.state, byte) {
@@ -51,14 +51,14 @@ impl Greeting {
                 (State::Separator, b' ' | b'\r') => State::Last,
                 // RFC 5321, section 4.2: a code alone is a reply too. LF alone
                 // ends no line there, but does with some servers.
-                (State::Separator | State::Last, b'\n') => State::Whole,
+                (State::Separator | State::Last, b'\n') => State::Complete,
                 (State::Separator, _) => State::Broken,
                 (State::Continued, b'\n') => State::Code(0),
                 (state, _) => state,
             };
             self.up = self.up.or(match self.state {
                 State::Code(_) | State::Separator => None,
-                State::Continued | State::Last | State::Whole => Some(true),
+                State::Continued | State::Last | State::Complete => Some(true),
                 State::Broken => Some(false),
             });
         }
@@ -69,18 +69,18 @@ impl Greeting {
         self.up
     }
 
-    /// Whether the last line has come whole, and so the server's turn is over.
-    pub fn is_whole(&self) -> bool {
-        self.state == State::Whole
+    /// Whether the last line is complete, so that it is the client's turn.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Complete
     }
 
     /// Whether more bytes can change anything.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Whole | State::Broken)
+        matches!(self.state, State::Complete | State::Broken)
     }
 
-    /// What has been read while the server is not known to be up or down:
-    /// it can be nothing but the beginning of the code.
+    /// What has been read while it is not known whether the server is up: it
+    /// can only be the beginning of the code.
     pub fn undecided(&self) -> &'static [u8] {
         match self.state {
             State::Code(n) if self.up.is_none() => &CODE[..n],
@@ -94,7 +94,7 @@ impl Greeting {
 mod tests {
     use super::*;
 
-    /// Greeting, whether up, whether its last line is whole, and how many
+    /// Greeting, whether up, whether its last line is complete, and how many
     /// bytes it takes to know whether it is up.
     const TABLE: &[(&[u8], Option<bool>, bool, usize)] = &[
         (b"220 mx.example.org ESMTP\r\n", Some(true), true, 4),
@@ -146,13 +146,13 @@ mod tests {
         for chunk in chunks {
             greeting.read(chunk);
         }
-        (greeting.up(), greeting.is_whole())
+        (greeting.up(), greeting.is_complete())
     }
 
     #[test]
     fn whole_byte_by_byte_and_at_every_split() {
-        for &(bytes, up, whole, _) in TABLE {
-            let expected = (up, whole);
+        for &(bytes, up, complete, _) in TABLE {
+            let expected = (up, complete);
             let shown = bytes.escape_ascii();
             assert_eq!(read(&[bytes]), expected, "{shown}");
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn over_when_whole_or_broken() {
+    fn over_when_complete_or_broken() {
         let table: &[(&[u8], bool)] = &[
             (b"", false),
             (b"22", false),

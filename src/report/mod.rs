@@ -1,27 +1,47 @@
-//! The lines of `--verbose`: one a server, in columns.
-//!
-//! What came from the network is escaped already where it was kept.
+//! What `--verbose` reports: a line a server, the facts first, then the words.
 
-use std::fmt::{self, Display, Formatter, Write};
-use std::net::{IpAddr, SocketAddr};
+mod text;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::check::verdict::Known;
 use crate::escape::Escaped;
 use crate::lookup::{FAMILIES, Failure};
 use crate::options::Options;
 use crate::probe::Probe;
-use crate::probe::attempt::{Attempt, Cause, Outcome};
+use crate::probe::attempt::Attempt;
 use crate::server::{Host, Server};
-use crate::store::servers::Memory;
+use crate::store::servers::Entry;
+use crate::sys::resolver::Family;
 
-/// The widest column of names. A longer name pushes the rest of its line.
+/// The widest column of names, in bytes. A longer name pushes the rest of its
+/// line.
 const MAX_WIDTH: usize = 40;
 
-/// Why nobody waited for a server.
+/// One reason why a server is up or down.
+enum Fact<'a> {
+    /// The cache has it from so many seconds ago.
+    Remembered(u32),
+    /// The cache had it, and another process has been asking it again for so
+    /// many seconds.
+    AskedElsewhere(u32),
+    /// What came of connecting to one address.
+    Attempt(&'a Attempt),
+    /// A lookup failed, in one family or in both.
+    Lookup(Option<Family>, Failure),
+    /// The text is neither a host name nor an address.
+    NotAHost,
+    NoSuchInterface,
+    /// All its addresses are of the family that is not used.
+    NoAddress(Family),
+}
+
+/// Why a server was not waited for, or is not the answer though it is up.
 pub enum Unneeded<'a> {
     /// It is a stop host.
     Stop,
+    /// It may be a stop host.
+    Doubtful,
     /// It comes after the first stop host.
     After(&'a Server),
     /// It has the priority of the first stop host.
@@ -52,126 +72,28 @@ impl Report {
         }
     }
 
-    /// A server is up or down.
-    pub fn fate(&self, server: &Server, probe: &Probe, known: Known) {
-        let up = known.up == Some(true);
-        let mut why = match probe.memory {
-            Memory::None => None,
-            Memory::Down(age) => Some(("", age)),
-            Memory::Taken(age) => Some(("asked again ", age)),
-        }
-        .map_or(String::new(), |(what, age)| {
-            format!("remembered, {what}{age} s ago")
-        });
-        let mut tell = |who: &dyn Display, what: &dyn Display| {
-            let separator = if why.is_empty() { "" } else { "; " };
-            // A string takes all that is written to it.
-            let _ = write!(why, "{separator}{who}{what}");
+    /// A server proved up or down; the cache had `entry` of it.
+    pub fn result(&self, server: &Server, probe: &Probe, entry: Entry, is_stop: bool) {
+        let state = match (is_stop, probe.up) {
+            (true, _) => "stop",
+            (false, Some(true)) => "up",
+            (false, _) => "down",
         };
-        for attempt in &probe.attempts {
-            if let Some(outcome) = &attempt.outcome {
-                tell(&Address(attempt.address), &self.fared(attempt, outcome));
-            }
-        }
-        let failures = FAMILIES.map(|family| probe.lookup.failure(family).filter(|_| !up));
-        match failures {
-            [Some(one), Some(other)] if one == other => tell(&"", &self.failed(one, probe)),
-            _ => {
-                for (family, failure) in ["IPv4", "IPv6"].iter().zip(failures) {
-                    match failure {
-                        // That a host has addresses of one family only is no
-                        // news.
-                        Some(Failure::NoSuchHost) if !probe.attempts.is_empty() => {}
-                        Some(Failure::NoSuchHost) => {
-                            let after = Time(probe.after);
-                            tell(&"", &format_args!("no {family} address (after {after})"));
-                        }
-                        Some(failure) => {
-                            let failed = self.failed(failure, probe);
-                            tell(&"", &format_args!("{family}: {failed}"));
-                        }
-                        None => {}
-                    }
-                }
-            }
-        }
-        if why.is_empty() {
-            why.push_str(self.not_tried(server, probe));
-        }
-        let state = match (known.stop, up) {
-            (Some(true), _) => "stop",
-            (_, true) => "up",
-            (_, false) => "down",
-        };
+        let why = text::result(&facts(server, probe, entry), self.timeout, probe.after);
         self.line(server, state, &why);
     }
 
-    /// At the end: nobody waited for a server, or it was up for nothing.
+    /// At the end: a server was not waited for, or is not the answer though it
+    /// is up.
     pub fn unneeded(&self, server: &Server, why: &Unneeded, probe: &Probe) {
-        let what = match (probe.up, probe.has_begun()) {
-            (Some(true), _) => "up, but passed over",
-            (Some(false), _) => return,
-            (None, true) => "not waited for",
-            (None, false) => "not asked",
-        };
-        let (why, whom) = match why {
-            Unneeded::Stop | Unneeded::Answered(_) if probe.up.is_some() => return,
-            Unneeded::Stop => return self.line(server, "stop", "a --stop host"),
-            Unneeded::After(stop) => ("after the stop host", stop),
-            Unneeded::SamePriority(stop) => ("same priority as the stop host", stop),
-            Unneeded::Answered(up) => ("the answer is", up),
-        };
-        let whom = Escaped(&whom.text);
-        self.line(server, "skip", &format!("{what}: {why} {whom}"));
-    }
-
-    /// How an attempt fared.
-    fn fared(&self, attempt: &Attempt, outcome: &Outcome) -> String {
-        let text = &outcome.text;
-        let what = match &outcome.result {
-            Ok(()) => format!("greeting {text}"),
-            Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
-            Err(Cause::Greeting) => format!("not SMTP: \"{text}\""),
-            Err(Cause::Refused) => "refused".into(),
-            Err(Cause::Unreachable) => "unreachable".into(),
-            Err(Cause::Reset) => "reset".into(),
-            Err(Cause::Unacknowledged) => "connection timed out".into(),
-            Err(Cause::Closed) => "closed before greeting".into(),
-            Err(Cause::OutOfTime) => {
-                let timeout = Time(self.timeout);
-                return match attempt.connected {
-                    None => format!("no connection within {timeout}"),
-                    Some(after) => {
-                        let after = Time(after);
-                        format!("no greeting within {timeout} (connected after {after})")
-                    }
-                };
-            }
-        };
-        format!("{what} (after {})", Time(outcome.after))
-    }
-
-    /// How a lookup failed.
-    fn failed(&self, failure: Failure, probe: &Probe) -> String {
-        let what = match failure {
-            Failure::NoSuchHost => "no such host",
-            Failure::NameServer | Failure::TryAgain => "name server failed",
-            Failure::NotAsked => return "not looked up in time".into(),
-            Failure::OutOfTime => {
-                return format!("lookup: no answer within {}", Time(self.timeout));
-            }
-        };
-        format!("{what} (after {})", Time(probe.after))
-    }
-
-    /// Why a server is down to which nothing was tried.
-    fn not_tried(&self, server: &Server, probe: &Probe) -> &'static str {
-        match &server.host {
-            Host::Nowhere => "not a host name",
-            _ if probe.begun.is_some() => "not asked in time",
-            Host::Address(IpAddr::V4(_)) => "no IPv6 address",
-            Host::LinkLocal(..) if !probe.lookup.has_address() => "no such interface",
-            _ => "no IPv4 address",
+        match (why, probe.up) {
+            (Unneeded::Answered(_) | Unneeded::Stop, Some(_)) | (_, Some(false)) => {}
+            (Unneeded::Stop, None) => self.line(server, "stop", "matches --stop"),
+            _ => self.line(
+                server,
+                "skip",
+                &text::unneeded(why, probe.up, probe.has_begun()),
+            ),
         }
     }
 
@@ -182,69 +104,43 @@ impl Report {
     }
 }
 
-/// Whether the beginning of a line is that of an SMTP reply.
-fn is_reply(text: &str) -> bool {
-    let (code, rest) = text.as_bytes().split_at(text.len().min(3));
-    !code.is_empty()
-        && code.iter().all(u8::is_ascii_digit)
-        && matches!(rest.first(), None | Some(b' ' | b'-'))
+/// Why a server is up or down.
+fn facts<'a>(server: &Server, probe: &'a Probe, entry: Entry) -> Vec<Fact<'a>> {
+    let mut facts = Vec::new();
+    match entry {
+        Entry::Absent | Entry::Expired => {}
+        Entry::Remembered(age) => facts.push(Fact::Remembered(age)),
+        Entry::AskedElsewhere(age) => facts.push(Fact::AskedElsewhere(age)),
+    }
+    facts.extend(probe.attempts.iter().map(Fact::Attempt));
+    if probe.up != Some(true) {
+        lookup_facts(probe, &mut facts);
+    }
+    if facts.is_empty() {
+        facts.push(match &server.host {
+            Host::Nowhere => Fact::NotAHost,
+            Host::LinkLocal(..) if !probe.lookup.has_address() => Fact::NoSuchInterface,
+            Host::Address(IpAddr::V4(_)) => Fact::NoAddress(Family::V6),
+            _ => Fact::NoAddress(Family::V4),
+        });
+    }
+    facts
 }
 
-/// An address as it is written in an argument, and a colon.
-struct Address(SocketAddr);
-
-impl Display for Address {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            SocketAddr::V4(address) => write!(f, "{}: ", address.ip()),
-            SocketAddr::V6(address) if address.scope_id() == 0 => write!(f, "[{}]: ", address.ip()),
-            SocketAddr::V6(address) => write!(f, "[{}%{}]: ", address.ip(), address.scope_id()),
+fn lookup_facts<'a>(probe: &'a Probe, facts: &mut Vec<Fact<'a>>) {
+    let failures = FAMILIES.map(|family| probe.lookup.failure(family));
+    if let [Some(one), Some(other)] = failures {
+        if one == other {
+            facts.push(Fact::Lookup(None, one));
+            return;
         }
     }
-}
-
-/// A time, to the millisecond below a second and to the tenth above.
-struct Time(Duration);
-
-impl Display for Time {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match (self.0.as_secs(), self.0.subsec_millis()) {
-            (0, 0) => write!(f, "under 1 ms"),
-            (0, milliseconds) => write!(f, "{milliseconds} ms"),
-            (seconds, 0..100) => write!(f, "{seconds} s"),
-            (seconds, milliseconds) => write!(f, "{seconds}.{} s", milliseconds / 100),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        let table = [
-            (Duration::ZERO, "under 1 ms"),
-            (Duration::from_micros(999), "under 1 ms"),
-            (Duration::from_millis(14), "14 ms"),
-            (Duration::from_millis(999), "999 ms"),
-            (Duration::from_millis(1000), "1 s"),
-            (Duration::from_millis(1099), "1 s"),
-            (Duration::from_millis(2500), "2.5 s"),
-            (Duration::from_secs(10), "10 s"),
-        ];
-        for (time, text) in table {
-            assert_eq!(Time(time).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn replies() {
-        for text in ["554", "554 no", "554-no", "55", "5"] {
-            assert!(is_reply(text), "{text}");
-        }
-        for text in ["", "5544", "HTTP/1.1 400", "\\x15\\x03"] {
-            assert!(!is_reply(text), "{text}");
+    for (family, failure) in FAMILIES.into_iter().zip(failures) {
+        match failure {
+            // To have addresses of only one family is not an error.
+            Some(Failure::NoSuchHost) if !probe.attempts.is_empty() => {}
+            Some(failure) => facts.push(Fact::Lookup(Some(family), failure)),
+            None => {}
         }
     }
 }

@@ -1,3 +1,7 @@
-//! What is remembered from one check to the next, in files that processes share.
+//! What checks remember for one another, in a file that their processes share.
+//!
+//! The [`table`] knows files, slots and locks; [`servers`] knows what is in
+//! the slots.
 
 pub mod servers;
+pub mod table;

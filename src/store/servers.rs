@@ -1,446 +1,383 @@
-//! Servers that were found down, remembered in a file that processes share.
+//! Servers that were found down.
 //!
-//! The file has a fixed size: a header with a random key, and a table of
-//! slots. A host belongs into the one slot that a hash under the key gives it,
-//! and displaces whoever was there; strangers cannot aim at a slot, for they
-//! do not know the key. Losing entries, or the whole file, costs a few mails
-//! their wait and harms nothing.
-//!
-//! A slot is read and written in one call. Only making the file, and taking
-//! over an entry that has run out, must be left to one process; these take a
-//! lock, which is not waited for. So a process can be killed at any time.
+//! When an entry expires, one process asks the server again, and the others go
+//! on taking it for down meanwhile. That process has the lock on the slot,
+//! which ends with it: if it ends without an answer, the next one asks. The
+//! slot says since when the server has been asked again; after one timeout
+//! without an answer everybody asks, so that a process that sleeps, or any
+//! number of processes that lose interest, cannot keep a server down that is
+//! back. After ten timeouts it begins anew, for by then most of the time nobody
+//! has asked, and a crowd would wait at once.
 
 use std::cell::Cell;
-use std::ffi::CStr;
-use std::fs::File;
-use std::hash::Hasher;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::table::{Place, SLOT, Table, Unusable};
 use crate::server::{Host, Server};
-use crate::sys::{self, Errno, Status};
+use crate::sys::process::seconds;
+use crate::sys::{self, Errno};
 
-/// What a file begins with: the name, and the version of what follows.
-const MAGIC: [u8; 16] = *b"smtpdcheck 1\r\n\x1a\0";
-/// The bytes of the magic and the key.
-const HEADER: usize = 32;
-/// How many slots there are, a power of two. With twenty servers remembered
-/// at a time two of them share a slot in one case of five.
-const SLOTS: usize = 1024;
-/// The bytes of a slot: a tag and a time, four each.
-const SLOT: usize = 8;
-const SIZE: libc::off_t = (HEADER + SLOTS * SLOT) as libc::off_t;
-/// Set in the tag of an entry that some process has taken over.
-const TAKEN: u32 = 1 << 31;
-
-/// What is remembered of a host.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Memory {
-    /// Nothing, or it is for this process to find out.
-    None,
-    /// It was found down so many seconds ago.
-    Down(u32),
-    /// Its entry ran out, and so many seconds ago another process took it
-    /// over.
-    Taken(u32),
+/// The bytes of a slot: a tag, when the server was found down, and since when
+/// it has been asked again. Times are seconds since 1970; zero, as in a new
+/// file, is never.
+struct Slot {
+    tag: u64,
+    down: u32,
+    asked_again: u32,
 }
 
-/// A file of remembered hosts.
-#[derive(Debug)]
-pub struct Cache {
-    file: File,
-    key: [u64; 2],
-    /// How long an entry lasts, in seconds.
-    lasts: u32,
-    /// How long one that was taken over lasts, in seconds.
-    grace: u32,
-    /// The latest failure to lock or to write.
-    trouble: Cell<Option<Errno>>,
-}
+/// Where `asked_again` begins in a slot.
+const ASKED_AGAIN: usize = 12;
 
-/// Where a host is remembered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
-    offset: u64,
-    tag: u32,
-}
-
-/// An entry of a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Entry {
-    tag: u32,
-    /// Seconds since 1970. Zero, as in a new file, is long ago.
-    time: u32,
-}
-
-impl Cache {
-    /// Opens the file, or makes it; `None` when another process is in the way.
-    /// Entries last for `lasts` seconds; whoever takes over one that has run
-    /// out knows more after `timeout`. The error says why the file is of no
-    /// use; then it is left as it was.
-    pub fn open(
-        path: &[u8],
-        lasts: u32,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Self>, String> {
-        let path = &sys::c_string(path);
-        let file = match open(path, false) {
-            Err(Refusal::System(Errno(libc::ENOENT))) => {
-                make(path).and_then(|()| open(path, false))
-            }
-            opened => opened,
-        };
-        if let Err(Refusal::System(Errno(libc::EAGAIN))) = file {
-            return Ok(None);
+impl Slot {
+    fn of(bytes: [u8; SLOT]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Slot {
+            tag: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            down: u32::from_le_bytes([i, j, k, l]),
+            asked_again: u32::from_le_bytes([m, n, o, p]),
         }
-        let file = file.map_err(Refusal::into_words)?;
-        let mut header = [0; HEADER];
-        let length = file.read_at(&mut header, 0).unwrap_or(0);
-        let (magic, key) = header.split_at(MAGIC.len());
-        if length < HEADER || magic != MAGIC {
-            return Err(FOREIGN.into_words());
-        }
-        let grace = timeout.map_or(lasts, |timeout| {
+    }
+
+    fn bytes(&self) -> [u8; SLOT] {
+        let mut bytes = [0; SLOT];
+        bytes[..8].copy_from_slice(&self.tag.to_le_bytes());
+        bytes[8..ASKED_AGAIN].copy_from_slice(&self.down.to_le_bytes());
+        bytes[ASKED_AGAIN..].copy_from_slice(&self.asked_again.to_le_bytes());
+        bytes
+    }
+}
+
+/// What is remembered of a server. Ages are in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Nothing.
+    Absent,
+    /// It was found down this long ago.
+    Remembered(u32),
+    /// It was found down too long ago, and it is for this process to ask.
+    Expired,
+    /// It was found down too long ago, and another process has been asking it
+    /// again for this long.
+    AskedElsewhere(u32),
+}
+
+/// What a slot says of an expired entry: for how long the server has been
+/// asked again, if it has.
+type AskedAgainFor = Option<u32>;
+
+/// For how many timeouts a server that was asked again without an answer is
+/// asked by everybody, before one process does so for the others again.
+const MAX_SERIES: u32 = 10;
+
+/// For how long entries count, in whole seconds.
+#[derive(Clone, Copy)]
+struct Lifetimes {
+    /// How long a server is remembered.
+    ttl: u32,
+    /// How long another process may take to ask it again.
+    patience: u32,
+}
+
+impl Lifetimes {
+    fn new(ttl: u32, timeout: Option<Duration>) -> Self {
+        let patience = timeout.map_or(ttl, |timeout| {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             // One more, for ages are told by whole seconds.
             u32::try_from(seconds + 1).unwrap_or(u32::MAX)
         });
-        Ok(Some(Cache {
-            file,
-            key: [half(key, 0), half(key, 8)],
-            lasts,
-            grace,
-            trouble: Cell::new(None),
-        }))
+        Lifetimes { ttl, patience }
     }
 
-    /// Why something could not be remembered, if so.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.get().map(|error| error.to_string())
+    /// What a slot says of the server with this tag. The error is that the
+    /// entry has expired.
+    fn judge(self, slot: &Slot, tag: u64, now: u32) -> Result<Entry, AskedAgainFor> {
+        // An entry from the future is no entry.
+        let age = now.checked_sub(slot.down);
+        let Some(age) = age.filter(|_| slot.down > 0 && slot.tag == tag) else {
+            return Ok(Entry::Absent);
+        };
+        if age < self.ttl {
+            return Ok(Entry::Remembered(age));
+        }
+        let asked_for = now.checked_sub(slot.asked_again);
+        // What was asked before the entry expired was for an earlier one.
+        let begun = asked_for.filter(|&asked_for| asked_for <= age - self.ttl);
+        Err(begun.filter(|&asked_for| asked_for / MAX_SERIES < self.patience))
     }
 
-    /// Where a server is remembered, as asked on this port by these families.
-    pub fn place(&self, server: &Server, port: u16, families: [bool; 2]) -> Place {
-        #[allow(deprecated, reason = "the only keyed hash that std has for good")]
-        let mut hash = std::hash::SipHasher::new_with_keys(self.key[0], self.key[1]);
-        let [high, low] = port.to_be_bytes();
-        let [ipv4, ipv6] = families.map(u8::from);
-        hash.write(&[high, low, ipv4, ipv6]);
-        hash.write(match &server.host {
+    /// What to make of an expired entry while another process has the lock.
+    fn judge_locked(self, asked_for: AskedAgainFor) -> Entry {
+        match asked_for {
+            Some(asked_for) if asked_for < self.patience => Entry::AskedElsewhere(asked_for),
+            Some(_) => Entry::Expired,
+            // It has only just locked it.
+            None => Entry::AskedElsewhere(0),
+        }
+    }
+}
+
+/// A server and how it is asked: all that can change whether it is up.
+pub struct Subject<'a> {
+    pub server: &'a Server,
+    pub port: u16,
+    pub families: [bool; 2],
+}
+
+impl Subject<'_> {
+    fn place(&self, table: &Table) -> Place {
+        let port = self.port.to_be_bytes();
+        let families = self.families.map(u8::from);
+        let host = match &self.server.host {
             Host::Name(name) => name.as_bytes(),
             // One address in two spellings is two servers here.
-            _ => &server.text,
-        });
-        Place::of(hash.finish())
+            _ => &self.server.text,
+        };
+        table.place(&[&port, &families, host])
+    }
+}
+
+/// A file of remembered servers.
+pub struct Cache {
+    /// `None` once it is closed: then nothing is remembered.
+    table: Option<Table>,
+    lifetimes: Lifetimes,
+    /// The first failure to lock or to write.
+    error: Cell<Option<Errno>>,
+}
+
+impl Cache {
+    /// Opens the file, or makes it. Entries count for `ttl` seconds; who asks
+    /// again after that knows more after `timeout`. A file that cannot be used
+    /// is left as it is.
+    pub fn open(path: &[u8], ttl: u32, timeout: Option<Duration>) -> Result<Self, Unusable> {
+        Ok(Cache {
+            table: Some(Table::open(path)?),
+            lifetimes: Lifetimes::new(ttl, timeout),
+            error: Cell::new(None),
+        })
     }
 
-    /// What is remembered of a host. An entry that has run out is taken over
-    /// for this process, which is to find out more.
-    pub fn recall(&self, place: Place) -> Memory {
-        let (memory, run_out) = self.look(place);
-        let Some(late) = run_out else {
-            return memory;
+    /// Closes the file, and so gives its descriptor back. Returns false if
+    /// that has been done.
+    pub fn close(&mut self) -> bool {
+        self.table.take().is_some()
+    }
+
+    /// The first failure to lock or to write.
+    pub fn error(&self) -> Option<Errno> {
+        self.error.get()
+    }
+
+    /// What is remembered of a server. If its entry has expired, this claims it
+    /// for this process.
+    pub fn look_up(&self, subject: &Subject) -> Entry {
+        let Some(table) = &self.table else {
+            return Entry::Absent;
         };
+        let place = subject.place(table);
+        if let Ok(entry) = self.judge(table, place) {
+            return entry;
+        }
         // From here on this process and others may want the same.
-        match sys::try_lock(&self.file) {
-            Ok(()) => {
-                let (memory, run_out) = self.look(place);
-                if run_out.is_some() {
-                    let (tag, time) = (place.tag | TAKEN, sys::seconds());
-                    self.write(place, Entry { tag, time });
+        let locked = table.try_lock(place);
+        let asked_for = match self.judge(table, place) {
+            Ok(entry) => {
+                if locked.is_ok() {
+                    table.unlock(place);
                 }
-                sys::unlock(&self.file);
-                memory
+                return entry;
             }
-            // Whoever has the lock is about to take an entry over, most likely
-            // this one.
-            Err(Errno(libc::EAGAIN)) if late < self.grace => Memory::Taken(0),
-            Err(Errno(libc::EAGAIN)) => Memory::None,
-            Err(error) => {
-                self.trouble.set(Some(error));
-                Memory::None
+            Err(asked_for) => asked_for,
+        };
+        if asked_for.is_none() {
+            // Whoever has the lock may have been stopped before writing the time.
+            self.note(table.write(place, ASKED_AGAIN, &seconds().to_le_bytes()));
+        }
+        match locked {
+            Ok(()) => Entry::Expired,
+            Err(Errno(libc::EAGAIN)) => self.lifetimes.judge_locked(asked_for),
+            failed => {
+                self.note(failed);
+                Entry::Expired
             }
         }
     }
 
-    /// Remembers that a host was found down now.
-    pub fn remember(&self, place: Place) {
-        let tag = place.tag;
-        self.write(
-            place,
-            Entry {
-                tag,
-                time: sys::seconds(),
-            },
-        );
+    /// The time is read last: what another process has just written must not
+    /// seem to come from the future.
+    fn judge(&self, table: &Table, place: Place) -> Result<Entry, AskedAgainFor> {
+        let slot = Slot::of(table.read(place));
+        self.lifetimes.judge(&slot, place.tag, seconds())
     }
 
-    /// Forgets a host.
-    pub fn forget(&self, place: Place) {
-        if self.read(place).tag & !TAKEN == place.tag {
-            self.write(place, Entry { tag: 0, time: 0 });
+    /// Remembers that a server was found down now.
+    pub fn remember(&self, subject: &Subject) {
+        if let Some(table) = &self.table {
+            let place = subject.place(table);
+            let (tag, down) = (place.tag, seconds());
+            self.write(
+                table,
+                place,
+                &Slot {
+                    tag,
+                    down,
+                    asked_again: 0,
+                },
+            );
         }
     }
 
-    /// What the entry of a host says now. The time is read last: what another
-    /// process has just written must not seem to come from the future.
-    fn look(&self, place: Place) -> (Memory, Option<u32>) {
-        let entry = self.read(place);
-        self.judge(entry, place, sys::seconds())
-    }
-
-    /// What an entry says of a host, and if it has run out, for how long.
-    fn judge(&self, entry: Entry, place: Place, now: u32) -> (Memory, Option<u32>) {
-        // An entry from the future is no entry.
-        let age = now.checked_sub(entry.time);
-        let Some(age) = age.filter(|_| entry.time > 0 && entry.tag & !TAKEN == place.tag) else {
-            return (Memory::None, None);
-        };
-        let taken = entry.tag & TAKEN != 0;
-        let lasts = if taken { self.grace } else { self.lasts };
-        match age.checked_sub(lasts) {
-            Some(late) => (Memory::None, Some(late)),
-            None if taken => (Memory::Taken(age), None),
-            None => (Memory::Down(age), None),
+    /// Forgets a server.
+    pub fn forget(&self, subject: &Subject) {
+        if let Some(table) = &self.table {
+            let place = subject.place(table);
+            if Slot::of(table.read(place)).tag == place.tag {
+                let (tag, down) = (0, 0);
+                self.write(
+                    table,
+                    place,
+                    &Slot {
+                        tag,
+                        down,
+                        asked_again: 0,
+                    },
+                );
+            }
         }
     }
 
-    fn read(&self, place: Place) -> Entry {
-        let mut bytes = [0; SLOT];
-        // A slot that cannot be read is as good as empty.
-        let _ = self.file.read_at(&mut bytes, place.offset);
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        Entry {
-            tag: word(0),
-            time: word(4),
+    /// Lets other processes ask about a server whose entry this process has
+    /// claimed.
+    pub fn release(&self, subject: &Subject) {
+        if let Some(table) = &self.table {
+            table.unlock(subject.place(table));
         }
     }
 
-    fn write(&self, place: Place, entry: Entry) {
-        let mut bytes = [0; SLOT];
-        bytes[..4].copy_from_slice(&entry.tag.to_le_bytes());
-        bytes[4..].copy_from_slice(&entry.time.to_le_bytes());
-        if let Err(error) = self.file.write_at(&bytes, place.offset) {
-            self.trouble.set(Some(error.into()));
+    fn write(&self, table: &Table, place: Place, slot: &Slot) {
+        self.note(table.write(place, 0, &slot.bytes()));
+        table.unlock(place);
+    }
+
+    fn note(&self, result: sys::Result<()>) {
+        if let Err(error) = result {
+            self.error.set(self.error.get().or(Some(error)));
         }
     }
-}
-
-impl Place {
-    fn of(hash: u64) -> Self {
-        Place {
-            offset: HEADER as u64 + hash % SLOTS as u64 * SLOT as u64,
-            tag: u32::try_from(hash >> 33).unwrap_or(0),
-        }
-    }
-}
-
-/// Half of the key.
-fn half(key: &[u8], at: usize) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&key[at..at + 8]);
-    u64::from_le_bytes(bytes)
-}
-
-/// Why a file is of no use.
-enum Refusal {
-    /// What it is.
-    File(&'static str),
-    /// The system says no.
-    System(Errno),
-}
-
-/// What a file is that cannot have been made here.
-const FOREIGN: Refusal = Refusal::File("it is something else");
-
-impl From<Errno> for Refusal {
-    fn from(error: Errno) -> Self {
-        Refusal::System(error)
-    }
-}
-
-impl Refusal {
-    fn into_words(self) -> String {
-        match self {
-            Refusal::File(words) => words.into(),
-            Refusal::System(error) => error.to_string(),
-        }
-    }
-}
-
-/// Opens a file that may be trusted. With `make` it is one to be made.
-fn open(path: &CStr, make: bool) -> Result<File, Refusal> {
-    // Looked at before it is opened, for opening a device may do something.
-    match sys::status(path) {
-        Err(Errno(libc::ENOENT)) if make => {}
-        found => trust(found?, make)?,
-    }
-    let file = sys::open(path, make)?;
-    trust(sys::status_of(&file)?, make)?;
-    Ok(file)
-}
-
-fn trust(status: Status, make: bool) -> Result<(), Refusal> {
-    if !status.is_regular {
-        Err(Refusal::File("it is no regular file"))
-    } else if status.owner != 0 && status.owner != sys::effective_user() {
-        Err(Refusal::File("it belongs to somebody else"))
-    } else if status.is_world_writable {
-        Err(Refusal::File("everyone may write to it"))
-    } else if status.size != SIZE && !(make && status.size == 0)
-        || make && (status.owner != sys::effective_user() || !status.has_one_name)
-    {
-        Err(FOREIGN)
-    } else {
-        Ok(())
-    }
-}
-
-/// Makes the file under another name, and renames it when it is complete.
-/// Only the process that has the lock does so; a file that one left behind is
-/// made anew.
-fn make(path: &CStr) -> Result<(), Refusal> {
-    let mut other = path.to_bytes().to_vec();
-    other.extend(b".new");
-    let other = sys::c_string(&other);
-    let file = open(&other, true)?;
-    sys::try_lock(&file)?;
-    // Another process may have been quicker, and even have renamed this file.
-    let opened = sys::status_of(&file)?.inode;
-    if sys::status(&other).map_or(true, |found| found.inode != opened) {
-        return Ok(());
-    }
-    if sys::status(path).is_ok() {
-        return Ok(sys::remove(&other)?);
-    }
-    // At any time the size is zero or the final one.
-    sys::resize(&file, SIZE)?;
-    let mut content = vec![0; HEADER + SLOT * SLOTS];
-    content[..MAGIC.len()].copy_from_slice(&MAGIC);
-    sys::random(&mut content[MAGIC.len()..HEADER])?;
-    if file.write_at(&content, 0).map_err(Errno::from)? < content.len() {
-        return Err(Errno(libc::ENOSPC).into());
-    }
-    // After a power cut the name is not there before the content.
-    file.sync_data().map_err(Errno::from)?;
-    Ok(sys::rename(&other, path)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A cache of which only the key and the times matter.
-    fn cache(key: [u64; 2]) -> std::io::Result<Cache> {
-        Ok(Cache {
-            file: File::open("/dev/null")?,
-            key,
-            lasts: 60,
-            grace: 11,
-            trouble: Cell::new(None),
-        })
-    }
-
     #[test]
-    fn every_hash_has_its_place() {
-        let last = SIZE as u64 - SLOT as u64;
+    fn patience_is_a_timeout_and_a_second() {
         let table = [
-            (0, HEADER as u64, 0),
-            (1, 40, 0),
-            (1023, last, 0),
-            (1024, HEADER as u64, 0),
-            // One bit belongs to neither.
-            (1 << 32, HEADER as u64, 0),
-            (1 << 33, HEADER as u64, 1),
-            (1 << 63, HEADER as u64, 1 << 30),
-            (u64::MAX, last, TAKEN - 1),
-            (0x8000_0002_0000_0005, 72, 0x4000_0001),
+            (Some(Duration::from_secs(10)), 11),
+            (Some(Duration::from_millis(2500)), 4),
+            (Some(Duration::from_nanos(1)), 2),
+            (Some(Duration::from_secs(u32::MAX.into())), u32::MAX),
+            (None, 60),
         ];
-        for (hash, offset, tag) in table {
-            assert_eq!(Place::of(hash), Place { offset, tag }, "{hash:x}");
+        for (timeout, patience) in table {
+            assert_eq!(Lifetimes::new(60, timeout).patience, patience);
         }
     }
 
     #[test]
-    fn a_new_place_for_every_bit_of_the_slot_and_the_tag() {
-        for bit in (0..10).chain(33..64) {
-            let (zero, one) = (Place::of(0), Place::of(1 << bit));
-            assert_eq!(zero.offset == one.offset, bit > 9, "{bit}");
-            assert_eq!(zero.tag == one.tag, bit <= 9, "{bit}");
-        }
-    }
-
-    #[test]
-    fn entries_of_every_age() -> std::io::Result<()> {
-        use Memory::{Down, None as Nothing, Taken};
-        let cache = cache([0; 2])?;
+    fn entries_of_every_age() {
+        use Entry::{Absent, AskedElsewhere, Expired, Remembered};
+        let lifetimes = Lifetimes {
+            ttl: 60,
+            patience: 11,
+        };
         let now = 1_800_000_000;
-        let place = Place { offset: 32, tag: 5 };
-        let (own, taken) = (place.tag, place.tag | TAKEN);
+        // Tag, found down, asked again; what that says, and what it means while
+        // another process has the lock.
         let table = [
-            (own, now, (Down(0), None)),
-            (own, now - 1, (Down(1), None)),
-            (own, now - 59, (Down(59), None)),
-            (own, now - 60, (Nothing, Some(0))),
-            (own, now - 70, (Nothing, Some(10))),
-            (own, 1, (Nothing, Some(now - 61))),
-            (own, 0, (Nothing, None)),
-            (own, now + 1, (Nothing, None)),
-            (own, u32::MAX, (Nothing, None)),
-            (taken, now, (Taken(0), None)),
-            (taken, now - 10, (Taken(10), None)),
-            (taken, now - 11, (Nothing, Some(0))),
-            (taken, now - 12, (Nothing, Some(1))),
-            (taken, 1, (Nothing, Some(now - 12))),
-            (taken, 0, (Nothing, None)),
-            (taken, now + 1, (Nothing, None)),
-            (taken, u32::MAX, (Nothing, None)),
-            // Of another host.
-            (0, now, (Nothing, None)),
-            (4, now, (Nothing, None)),
-            (own | 1 << 30, now, (Nothing, None)),
-            (TAKEN, now - 100, (Nothing, None)),
-            (u32::MAX, now - 100, (Nothing, None)),
+            (5, now, 0, Ok(Remembered(0))),
+            (5, now - 1, 0, Ok(Remembered(1))),
+            (5, now - 59, 0, Ok(Remembered(59))),
+            (5, now - 60, 0, Err((None, AskedElsewhere(0)))),
+            (5, now - 70, 0, Err((None, AskedElsewhere(0)))),
+            (5, 1, 0, Err((None, AskedElsewhere(0)))),
+            (5, 0, 0, Ok(Absent)),
+            (5, now + 1, 0, Ok(Absent)),
+            (5, u32::MAX, 0, Ok(Absent)),
+            (5, now - 60, now, Err((Some(0), AskedElsewhere(0)))),
+            (5, now - 70, now, Err((Some(0), AskedElsewhere(0)))),
+            (5, now - 70, now - 10, Err((Some(10), AskedElsewhere(10)))),
+            (5, now - 90, now - 10, Err((Some(10), AskedElsewhere(10)))),
+            (5, now - 90, now - 11, Err((Some(11), Expired))),
+            (5, now - 90, now - 30, Err((Some(30), Expired))),
+            (5, now - 300, now - 109, Err((Some(109), Expired))),
+            (5, now - 300, now - 110, Err((None, AskedElsewhere(0)))),
+            // Asked for an earlier entry, or in the future.
+            (5, now - 90, now - 31, Err((None, AskedElsewhere(0)))),
+            (5, now - 90, now + 1, Err((None, AskedElsewhere(0)))),
+            (5, now - 10, now, Ok(Remembered(10))),
+            // Of another server.
+            (0, now, 0, Ok(Absent)),
+            (4, now, 0, Ok(Absent)),
+            (4, now - 100, now, Ok(Absent)),
         ];
-        for (tag, time, expected) in table {
-            let entry = Entry { tag, time };
-            assert_eq!(cache.judge(entry, place, now), expected, "{entry:?}");
+        for (tag, down, asked, expected) in table {
+            let slot = Slot {
+                tag,
+                down,
+                asked_again: asked,
+            };
+            let found = lifetimes.judge(&slot, 5, now);
+            let found = found.map_err(|asked| (asked, lifetimes.judge_locked(asked)));
+            assert_eq!(found, expected, "{tag} {down} {asked}");
         }
         // Before 1970 the clock stands still.
-        let entry = Entry { tag: own, time: 0 };
-        assert_eq!(cache.judge(entry, place, 0), (Nothing, None));
-        Ok(())
+        let slot = Slot {
+            tag: 5,
+            down: 0,
+            asked_again: 0,
+        };
+        assert_eq!(lifetimes.judge(&slot, 5, 0), Ok(Absent));
     }
 
     #[test]
-    fn places_depend_on_all_that_is_asked_and_on_the_key() -> std::io::Result<()> {
-        let (one, other) = (cache([1, 2])?, cache([1, 3])?);
-        let place = |cache: &Cache, text: &str, port, families| {
-            let server = Server::parse(text.as_bytes()).ok();
-            server.map(|server| cache.place(&server, port, families))
+    fn slots_are_read_as_they_are_written() {
+        let bytes = std::array::from_fn(|i| u8::try_from(i).unwrap_or(0));
+        assert_eq!(Slot::of(bytes).bytes(), bytes);
+        let asked = Slot::of(bytes).asked_again.to_le_bytes();
+        assert_eq!(bytes[ASKED_AGAIN..], asked);
+    }
+
+    #[test]
+    fn places_depend_on_all_that_is_asked() -> std::io::Result<()> {
+        let table = Table::of_key([1, 2])?;
+        let place = |text: &str, port, families| {
+            let server = &Server::parse(text.as_bytes()).expect("a server");
+            let subject = Subject {
+                server,
+                port,
+                families,
+            };
+            subject.place(&table)
         };
         let all = [
-            place(&one, "mx.test", 25, [true, true]),
-            place(&other, "mx.test", 25, [true, true]),
-            place(&cache([2, 2])?, "mx.test", 25, [true, true]),
-            place(&one, "mx2.test", 25, [true, true]),
-            place(&one, "mx.test", 26, [true, true]),
-            place(&one, "mx.test", 25 << 8, [true, true]),
-            place(&one, "mx.test", 25, [true, false]),
-            place(&one, "mx.test", 25, [false, true]),
-            place(&one, "192.0.2.1", 25, [true, true]),
-            place(&one, "::1", 25, [true, true]),
-            place(&one, "fe80::1%lo", 25, [true, true]),
-            place(&one, "fe80::1%eth0", 25, [true, true]),
+            place("mx.test", 25, [true, true]),
+            place("mx2.test", 25, [true, true]),
+            place("mx.test", 26, [true, true]),
+            place("mx.test", 25 << 8, [true, true]),
+            place("mx.test", 25, [true, false]),
+            place("mx.test", 25, [false, true]),
+            place("192.0.2.1", 25, [true, true]),
+            place("::1", 25, [true, true]),
+            place("fe80::1%lo", 25, [true, true]),
+            place("fe80::1%eth0", 25, [true, true]),
         ];
         for (i, a) in all.iter().enumerate() {
-            let tag = |place: &Option<Place>| place.map(|place| place.tag);
-            assert!(all[..i].iter().all(|b| tag(a) != tag(b)), "{i}");
+            assert!(all[..i].iter().all(|b| a.tag != b.tag), "{i}");
         }
         for (a, b) in [("MX.test.", "mx.TEST"), ("5:mx.test", "10:mx.test")] {
-            let of = |text| place(&one, text, 25, [true, true]);
+            let of = |text| place(text, 25, [true, true]);
             assert_eq!(of(a), of(b), "{a}");
         }
         Ok(())

@@ -1,11 +1,11 @@
-"""smtpdcheck, measured beside others that ask an SMTP server whether it is there.
+"""smtpdcheck, measured beside other programs that check an SMTP server.
 
-bench.py                        all of it: prints a table, also as target/bench.md
-bench.py instructions BUDGET    smtpdcheck's instructions for one live server alone; fails when they are over BUDGET
-bench.py by-name                for bench.py itself, in a namespace of its own
+bench.py                        everything: prints a table, also in target/bench.md
+bench.py instructions BUDGET    only smtpdcheck's instructions for one live server; fails if there are more than BUDGET
+bench.py by-name                used by bench.py itself, in a private namespace
 
-`make bench` installs the others. All servers are on loopback and started here. Times are noisy, so two programs that
-are compared take turns, and a ratio is the median of the rounds' ratios. They are from spawn to exit, start-up and all.
+`make bench` installs the others. All servers are started here, on loopback. Times are from spawn to exit. They are
+noisy, so two programs that are compared run in turns, and a ratio is the median of the ratios of all rounds.
 """
 
 import json
@@ -25,7 +25,7 @@ TARGET = os.path.join(HERE, "../../target")
 WORK = os.path.join(TARGET, "bench")
 POSTFIX = os.path.join(WORK, "postfix")
 
-# posttls-finger reads Postfix's configuration. It wants three users, and looks up its own name unless it is told.
+# posttls-finger reads Postfix's configuration. It needs three users, and looks up its own name unless it is given.
 POSTFIX_ENVIRONMENT = {"MAIL_CONFIG": WORK, "LD_LIBRARY_PATH": os.path.join(POSTFIX, "usr/lib/postfix")}
 POSTFIX_CONFIGURATION = """\
 compatibility_level = 3.6
@@ -65,7 +65,7 @@ children = set()
 
 
 def arguments(command, port):
-    """The words of a command, with its place for its name; None where it is not installed."""
+    """The words of a command, with the path of the program; None if it is not installed."""
     name, *rest = command.replace("PORT", str(port)).split()
     place = PLACES.get(name) or shutil.which(name)
     return [place, *rest] if place and os.path.exists(place) else None
@@ -83,7 +83,7 @@ def spawn(words):
 
 
 def wait(child):
-    """Waits for a child to end, and returns what it has used."""
+    """Waits for a child to end; returns its resource usage."""
     used = os.wait4(child, 0)[2]
     children.discard(child)
     return used
@@ -106,7 +106,7 @@ def cpu(words):
 
 
 def take_turns(measure, *commands, rounds=ROUNDS):
-    """What is measured of each command in each round, in alternating order: nobody always follows the same one."""
+    """Measures each command in each round, in alternating order, so that none always follows the same one."""
     measured = [[] for _ in commands]
     for i in range(rounds):
         order = list(zip(commands, measured))
@@ -124,7 +124,7 @@ def milliseconds(times):
 
 
 def traced(tracer, words):
-    """What a tracer says of a command."""
+    """The output of a tracer about a command."""
     run = subprocess.run([*tracer, *words], env=environment(words[0]), stdin=subprocess.DEVNULL,
                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     return run.stderr
@@ -136,7 +136,7 @@ def instructions(words):
 
 
 def system_calls(words):
-    """How many system calls a command makes, execve(2) and its threads' among them, and their names."""
+    """How many system calls a command makes, including execve(2) and those of threads, and their names."""
     summary = os.path.join(WORK, "strace")
     traced(["/usr/bin/strace", "-f", "-c", "-U", "calls,name", "-o", summary], words)
     with open(summary, encoding="ascii") as file:
@@ -150,7 +150,7 @@ def peak_memory(child):
 
 
 def needs(program):
-    """What a program needs beside itself, in words."""
+    """The files that a program needs, in words."""
     with open(program, "rb") as file:
         if file.read(2) == b"#!":
             return " and its interpreter"
@@ -165,7 +165,7 @@ SHOWN = "127.1.0.1 127.1.0.2 …"
 
 
 def addresses(count):
-    """So many addresses of the loopback network, which begin as shown."""
+    """This many addresses of the loopback network; the first ones are SHOWN."""
     return [f"127.{1 + i // 62500}.{i // 250 % 250}.{1 + i % 250}" for i in range(count)]
 
 
@@ -179,14 +179,14 @@ def listener(backlog=4096, family=socket.AF_INET):
 
 
 def refusing_port():
-    """A port that nobody can listen on, as long as the socket lives."""
+    """A port on which connections are refused, as long as the socket exists."""
     server = socket.socket()
     server.bind(("", 0))
     return server, server.getsockname()[1]
 
 
 def serve(server):
-    """Greets one client after another, in a process of its own."""
+    """Greets one client after another, in a child process."""
     child = os.fork()
     if child:
         children.add(child)
@@ -217,7 +217,7 @@ def commas(number):
 
 
 def row(what, measured, command, goal="", met=None):
-    """A line of the table."""
+    """Adds a row to the table."""
     if met is not None:
         goal += ": met" if met else ": NOT met"
     rows.append((what, measured, goal, command))
@@ -225,7 +225,7 @@ def row(what, measured, command, goal="", met=None):
 
 
 def table():
-    """The table in Markdown. A line that says of the same what the one before says does not repeat it."""
+    """The table in Markdown. What is the same as in the row above is left out."""
     lines = [("what", "measured", "goal", "command"), *rows]
     lines = [(what if what != before else "", *rest) for (before, *_), (what, *rest) in zip([("",)] + lines, lines)]
     lines = [[*line[:3], line[3] and f"`{line[3]}`"] for line in lines]
@@ -270,7 +270,7 @@ def one_live():
     end(serving)
 
     for command, _ in programs:
-        # nc does not wait for a greeting: it is kept waiting for its connection, by a full queue.
+        # nc does not wait for a greeting: a full queue keeps it waiting for its connection.
         waits = not command.startswith("nc ")
         server, port = listener(4096 if waits else 0)
         if not waits:
@@ -296,7 +296,7 @@ def one_live():
 
 def deciding_byte():
     server, port = listener()
-    taken = []
+    times = []
     for _ in range(ROUNDS):
         child = spawn(arguments(SMTPDCHECK, port))
         client = server.accept()[0]
@@ -306,15 +306,15 @@ def deciding_byte():
         begun = time.perf_counter()
         client.sendall(b" ")
         wait(child)
-        taken.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - begun)
         client.close()
-    median = statistics.median(taken) * 1000
+    median = statistics.median(times) * 1000
     row("deciding byte to exit", f"{median:.2f} ms", SMTPDCHECK, "at most 2 ms", median <= 2)
 
 
 def by_name():
-    """Measured where /etc/hosts is ours."""
-    # Without a root's rights a user's namespace may still give them.
+    """Measured with an /etc/hosts of its own."""
+    # A user other than root may have namespaces all the same.
     unshare = ["unshare", "-m", "-n"] + ([] if os.geteuid() == 0 else ["-r"])
     run = subprocess.run([*unshare, sys.executable, __file__, "by-name"], stdout=subprocess.PIPE, check=False)
     if run.returncode:
@@ -350,10 +350,10 @@ def silent():
     for count in (1, 10, 100, 1000):
         server, port = listener()
         words = arguments(command, port) + addresses(count)
-        taken = statistics.median(wall(words) for _ in range(3))
+        median = statistics.median(wall(words) for _ in range(3))
         server.close()
-        row("n silent servers: wall time", f"n = {commas(count)}: {taken:.3f} s", f"{command} {SHOWN}",
-            "2 s and at most 100 ms", 2 <= taken <= 2.1)
+        row("n silent servers: wall time", f"n = {commas(count)}: {median:.3f} s", f"{command} {SHOWN}",
+            "2 s and at most 100 ms", 2 <= median <= 2.1)
     server, port = listener()
     child = spawn(arguments(command, port) + addresses(1000))
     clients = [server.accept() for _ in range(1000)]
@@ -366,7 +366,7 @@ def silent():
 
 
 def refusing():
-    """The floor asks in succession, which costs no time where nobody listens: it is the least CPU time."""
+    """The floor connects in succession, which is immediate where connections are refused: the least CPU time."""
     _keep, port = refusing_port()
     first = None
     command = "smtpdcheck --port PORT"
@@ -386,7 +386,7 @@ def refusing():
 
 
 def answering():
-    """Where poll(2) is at its worst: all are waited for, and each answer wakes the program."""
+    """The worst case of poll(2): all servers are waited for, and each answer wakes the program."""
     what = "n answers of 554, one by one: CPU time"
     command = "smtpdcheck --port PORT"
     for count in MANY:
@@ -406,16 +406,16 @@ def answering():
 
 
 def cached():
-    """A server that accepts and is silent is found down, and asked for again."""
+    """A server that is silent for a second is checked twice; the second answer comes from the cache."""
     cache = os.path.join(WORK, "cache")
     if os.path.exists(cache):
         os.remove(cache)
     _keep, port = listener()
-    words = [PLACES["smtpdcheck"], "--timeout", "0.2", "--cache", cache, "--port", str(port), "127.0.0.1"]
+    words = [PLACES["smtpdcheck"], "--timeout", "1", "--cache", cache, "--port", str(port), "127.0.0.1"]
     wait(spawn(words))
     count, names = system_calls(words)
     sockets = "no socket" if "socket" not in names else "a socket"
-    row("answered from the cache", f"{sockets}, {count} system calls", "smtpdcheck --timeout 0.2 --cache FILE --port PORT 127.0.0.1",
+    row("answered from the cache", f"{sockets}, {count} system calls", "smtpdcheck --timeout 1 --cache FILE --port PORT 127.0.0.1",
         "no socket, at most 20", "socket" not in names and count <= 20)
 
 
@@ -434,10 +434,10 @@ def everything():
     for part in (one_live, deciding_byte, by_name, silent, refusing, answering, cached):
         part()
     text = f"""\
-# smtpdcheck, measured beside others
+# smtpdcheck, measured beside other programs
 
 {table()}
-Instructions: `valgrind --tool=callgrind`. System calls: `strace -f -c`, execve among them. Peak memory: `VmHWM` in
+Instructions: `valgrind --tool=callgrind`. System calls: `strace -f -c`, including execve. Peak memory: `VmHWM` in
 `/proc/PID/status`, while the program waits for a greeting (nc: for its connection). Ratios: medians of interleaved
 runs, {ROUNDS} for times (from spawn to exit), {CPU_ROUNDS} for CPU times. `floor` is `tests/bench/floor.c`, static with
 musl, `-Os`.

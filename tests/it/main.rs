@@ -1,22 +1,24 @@
-//! The tests of the built program: what it prints, how it ends, when, and
-//! what the servers get to see.
+//! Tests of the built program: what it prints, its exit status, how long it
+//! takes, and what it sends to servers.
 //!
-//! The program is the one that the environment variable `SMTPDCHECK` names, or
-//! else cargo's own build. Servers and name servers are scripted, and live on
+//! The environment variable `SMTPDCHECK` names the program; without it, it is
+//! cargo's own build. Servers and name servers are scripted, and run on
 //! loopback or in a private network namespace; nothing else is contacted. A
-//! test that cannot run says so on standard error, and fails where `CI` is set.
+//! test that cannot run says so on standard error, and fails if `CI` is set.
 //!
-//! Bounds on time: a lower bound is exact; an upper one leaves a busy machine
-//! [`harness::run::SLACK`], and the mistake that it is there to catch takes longer.
+//! Lower bounds on time are exact. Upper bounds allow [`harness::run::SLACK`]
+//! for a busy machine, and the bug that they are to catch takes longer.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot go on ends at the line that says why"
+    reason = "a panic names the line at which a test failed"
 )]
 
 mod harness;
 
 mod check;
+mod lookup;
+mod machine;
 mod options;
 mod probe;
 mod report;

@@ -1,16 +1,16 @@
 #!/usr/bin/python3
-"""A server on port 25 of every address of a machine, all in one process. What
-it does is told by the third part of the address that is connected to:
+"""A server on port 25 of every address of a machine, in one process. What it
+does depends on the third part of the address:
 
-    127.0.1.x   greets with 220 and takes QUIT
+    127.0.1.x   greets with 220 and reads QUIT
     127.0.2.x   greets with 554
     127.0.3.x   is silent
-    127.0.4.x   hangs up
+    127.0.4.x   closes the connection
     127.0.5.x   resets the connection
     127.0.6.x   greets a byte at a time, 10 ms each
     127.0.7.x   greets after a second
-    127.0.8.x   says a line of no greeting without end
-    127.0.9.x   says 220- lines without end
+    127.0.8.x   sends an endless line that is no greeting
+    127.0.9.x   sends endless 220- lines
 """
 
 import asyncio

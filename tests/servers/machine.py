@@ -1,9 +1,9 @@
-"""The machine that the tests of one file run on: this one, but with a network,
-processes and a file system of its own. Nothing that happens there is seen
+"""The machine on which the tests of one file run: this one, but with a private
+network, processes and file system. Nothing that happens there is visible
 outside, and nothing is left when it ends.
 
-It has the files of this machine and those of the packages that `install` has
-fetched; what is written goes to memory. It has port 25, and the addresses
+It has the files of this machine and of the packages that `install` has
+fetched; what is written is kept in memory. Port 25 is free, and the network is
 127.0.0.0/8 and ::1.
 """
 
@@ -23,14 +23,14 @@ SOURCE = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 PACKAGES = os.path.join(SOURCE, "target/servers/packages")
 MACHINE = os.path.join(SOURCE, "target/servers/machine")
 
-# Where everybody may run the program under test.
+# Every user may run the program under test here.
 PROGRAM = "/usr/local/bin/smtpdcheck"
-# The same, built with the system's C library and for debugging.
+# The same, built with the system's C library and with debugging information.
 GLIBC_PROGRAM = os.path.join(SOURCE, "target/servers/glibc/release/smtpdcheck")
 
-# What a busy machine may add to a time before a test calls it too long.
+# How many seconds longer than expected a run may take on a busy machine.
 SLACK = 4
-# No run lasts longer: it is killed, and its test fails.
+# A run that takes longer, in seconds, is killed, and its test fails.
 LIMIT = 60
 
 USERS = ["postfix", "Debian-exim", "opensmtpd", "opensmtpq", "unbound"]
@@ -41,7 +41,7 @@ _count_lock = threading.Lock()
 
 
 def sh(script):
-    """Runs a shell script, which has to succeed; returns what it prints."""
+    """Runs a shell script, which must succeed; returns its output."""
     done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True)
     if done.returncode != 0:
         raise AssertionError(f"{script}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -49,7 +49,7 @@ def sh(script):
 
 
 def write(path, text):
-    """Replaces a file, also where it was a link."""
+    """Replaces a file or a link."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.islink(path):
         os.unlink(path)
@@ -63,7 +63,7 @@ def read(path):
 
 
 def set_up():
-    """Turns fresh namespaces into the machine."""
+    """Makes the machine, in new namespaces."""
     program = os.environ.get("SMTPDCHECK") or os.path.join(SOURCE, "target/smtpdcheck")
     with open(program, "rb") as file:
         program = file.read()
@@ -110,14 +110,14 @@ def hosts(text):
 
 
 def name_servers(text):
-    """Writes resolv.conf; without a name server in it the C library asks
+    """Writes resolv.conf. Without a name server in it, the C library asks
     127.0.0.1."""
     write("/etc/resolv.conf", text)
 
 
 def wait_for(condition, what, log=str, seconds=20):
-    """Waits until a condition holds; returns its value. When it does not come
-    to hold, the error says what the log says."""
+    """Waits until a condition is true, and returns its value. If it takes too
+    long, the error has the end of the log."""
     until = time.monotonic() + seconds
     while True:
         value = condition()
@@ -129,13 +129,13 @@ def wait_for(condition, what, log=str, seconds=20):
 
 
 def is_listening(port, address=None):
-    """Whether something listens on a TCP port here."""
+    """Whether a server listens on a TCP port."""
     at = f"sport = :{port}" + (f" and src {address}" if address else "")
     return bool(sh(f"ss -Hltn '{at}'").strip())
 
 
 class Run:
-    """What came of one run of the program."""
+    """The result of one run of the program."""
 
     def __init__(self, words, status, stdout, stderr, seconds):
         self.words, self.status, self.seconds = words, status, seconds
@@ -152,7 +152,7 @@ class Run:
 
 
 def checks():
-    """How many times the program was run."""
+    """How often the program was run."""
     return _count
 
 
@@ -163,7 +163,7 @@ def checked(number=1):
 
 
 class Process:
-    """A process that is ended with the test."""
+    """A process that ends with the test at the latest."""
 
     def __init__(self, words, log, **options):
         self.log_path = log
@@ -186,7 +186,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 pass
         try:
-            # With all the processes that it has started.
+            # Including all processes that it has started.
             os.killpg(self.popen.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
@@ -194,8 +194,8 @@ class Process:
 
 
 class Case(unittest.TestCase):
-    """A test with the words to run the program and to judge what it did, and
-    an empty folder of its own."""
+    """A test that runs the program and judges the result, with an empty
+    directory of its own."""
 
     def run(self, result=None):
         self.folder = tempfile.mkdtemp(dir="/run")
@@ -203,7 +203,7 @@ class Case(unittest.TestCase):
         return super().run(result)
 
     def begin(self, words, **options):
-        """Begins to run the program; see end()."""
+        """Starts the program; see end()."""
         words = words.split() if isinstance(words, str) else words
         wrapper = options.pop("under", [])
         program = options.pop("program", PROGRAM)
@@ -221,8 +221,8 @@ class Case(unittest.TestCase):
         return popen
 
     def end(self, popen):
-        """Waits for the end of the program, which comes by itself, with one
-        of its three statuses and nothing printed that is not printable."""
+        """Waits for the program, which must end by itself with one of its three
+        statuses, and print nothing but printable characters."""
         try:
             stdout, stderr = popen.communicate(timeout=LIMIT)
             seconds = time.monotonic() - popen.began
@@ -249,8 +249,8 @@ class Case(unittest.TestCase):
         return self.end(self.begin(words, **options))
 
     def answers(self, words, answer, least=0, most=None, **options):
-        """Runs the program: it prints this answer, "" for none, and takes so
-        many seconds, and not many more than `least`."""
+        """Runs the program: it must print this answer, "" for none, and take
+        `least` seconds, and not many more."""
         run = self.run_check(words, **options)
         self.judge(run, answer, least, most)
         return run
@@ -262,8 +262,7 @@ class Case(unittest.TestCase):
         self.assertLess(run.seconds, least + SLACK if most is None else most, run)
 
     def start(self, words, log=None, **options):
-        """Starts a server; it is stopped at the end of the test at the
-        latest."""
+        """Starts a server, which ends with the test at the latest."""
         words = words.split() if isinstance(words, str) else words
         log = log or f"{self.folder}/{os.path.basename(words[0])}.log"
         process = Process(words, log, **options)
@@ -271,15 +270,15 @@ class Case(unittest.TestCase):
         return process
 
     def start_crowd(self, wrapper=""):
-        """Starts the servers of crowd.py, which listen when this returns.
-        `wrapper` goes in front of each command, as in "ip netns exec far"."""
+        """Starts the servers of crowd.py; they listen when this returns.
+        `wrapper` comes before each command, as in "ip netns exec far"."""
         crowd = self.start(f"{wrapper} {sys.executable} {SOURCE}/tests/servers/crowd.py", log=f"{self.folder}/crowd.log")
         wait_for(lambda: sh(f"{wrapper} ss -Hltn 'sport = :25'").strip(), "the crowd", crowd.log)
         return crowd
 
     def start_dnsmasq(self, zone, options=""):
-        """Starts a name server of this zone at 127.0.0.1, which is this
-        machine's; names elsewhere do not exist."""
+        """Starts a name server with this zone at 127.0.0.1, and uses it; other
+        names do not exist."""
         conf = f"{self.folder}/dnsmasq.conf"
         write(conf, zone)
         words = "/usr/sbin/dnsmasq --keep-in-foreground --no-resolv --no-hosts --user=root --pid-file= --address=/#/"
@@ -289,7 +288,7 @@ class Case(unittest.TestCase):
         wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "dnsmasq", server.log)
 
     def listen(self, address, port=25):
-        """A server that accepts and never says a word."""
+        """A server that accepts connections and never greets."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         server = socket.create_server((address, port), family=family)
         self.addCleanup(server.close)
@@ -297,7 +296,7 @@ class Case(unittest.TestCase):
 
 
 def limits(**values):
-    """Something for Popen to do in the child: set limits, such as NOFILE=8."""
+    """Sets limits such as NOFILE=8, in the child process of a Popen."""
 
     def set_limits():
         for name, value in values.items():

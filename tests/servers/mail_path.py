@@ -1,8 +1,9 @@
-"""The path of the mail: a sender, a primary mail server and a secondary one,
-each in a network of its own. The sender's machine is the router in between.
+"""The path of a message: a sender, a primary mail server and a secondary one,
+each in a network of its own. The sender's machine routes between them.
 
-The secondary asks the program, by way of `policy`, whether it shall take a
-mail: it does when the primary is down, and defers it when the primary is up.
+The secondary asks the program, by means of `policy`, whether to accept a
+message: it accepts it when the primary is down, and defers it when the primary
+is up.
 """
 
 import glob
@@ -20,7 +21,7 @@ MX1, MX2 = "192.0.2.2", "192.0.2.6"
 CYCLES = 50
 RATE = 8
 
-# Queues are run all the time, and nobody is waited for long.
+# Queues are run every second, and timeouts are short.
 HURRY = """
 queue_run_delay = 1s
 minimal_backoff_time = 1s
@@ -53,11 +54,11 @@ class MailPath(Case):
                 ip -n {name} link set eth0 up
                 ip -n {name} route add default via {here}
             """)
-            # The link first: a namespace takes its time.
+            # The link first: a namespace may end later.
             self.addCleanup(sh, f"ip link del {name}; ip netns del {name}")
         sh("sysctl -qw net.ipv4.ip_forward=1")
         machine.hosts(f"{MX1} mx1.test\n{MX2} mx2.test\n")
-        # This sender does not know which of the two is the better one.
+        # For this sender, both servers have the same preference.
         conf = f"host-record=mx1.test,{MX1}\nhost-record=mx2.test,{MX2}\n"
         self.start_dnsmasq(conf + "mx-host=example.test,mx1.test,10\nmx-host=example.test,mx2.test,10\n")
         self.box = f"{self.folder}/box"
@@ -79,7 +80,7 @@ class MailPath(Case):
             """,
             wrapper="ip netns exec mx1",
         )
-        # A timeout shorter than a sender has patience.
+        # A shorter timeout than the sender's.
         check = "--timeout 1 --stop mx2.test 10:mx1.test 20:mx2.test"
         sh(f"cp {machine.SOURCE}/tests/servers/policy /usr/local/bin/policy")
         self.secondary = Postfix(
@@ -101,7 +102,7 @@ smtpd_relay_restrictions = reject_unauth_destination
         )
 
     def deliver(self, address, count=1):
-        """Hands mail to a server; returns what went wrong."""
+        """Sends messages to a server; returns the errors."""
         words = ["smtp-source", "-4", "-m", str(count), "-s", str(min(count, 5)), "-f", "from@sender.test"]
         done = subprocess.run([*words, "-t", "to@example.test", f"{address}:25"], capture_output=True, text=True)
         return done.stderr
@@ -114,7 +115,7 @@ smtpd_relay_restrictions = reject_unauth_destination
                 with open(path, "rb") as file:
                     found.update(re.findall(rb"Message-I[dD]: ?<([^>]+)>", file.read()))
             except FileNotFoundError:
-                pass  # It was delivered in the meantime.
+                pass  # It has just been delivered.
         return found
 
     def delivered(self):
@@ -126,7 +127,7 @@ smtpd_relay_restrictions = reject_unauth_destination
 
     def drain(self, condition, *servers):
         """Waits for a condition of the queues. A queue manager that finds a
-        mail still being delivered leaves it alone until it starts anew."""
+        message still being delivered skips it until it is started again."""
 
         def is_drained():
             for server in servers:
@@ -140,7 +141,7 @@ smtpd_relay_restrictions = reject_unauth_destination
         for pid in sh("ip netns pids mx1").split():
             os.kill(int(pid), number)
 
-    # How the primary goes down, and comes up again.
+    # How the primary goes down, and how it comes up again.
     def ways(self):
         return {
             "is stopped": (self.primary.stop, self.primary.start),
@@ -153,8 +154,8 @@ smtpd_relay_restrictions = reject_unauth_destination
         }
 
     def test_rule(self):
-        """The secondary takes mail when the primary is down, however that is,
-        and defers it, naming the primary, when it is up."""
+        """The secondary accepts messages when the primary is down, in whatever
+        way, and defers them, naming the primary, when it is up."""
         deferred = "450 4.3.2 <to@example.test>: Recipient address rejected: Please use server mx1.test"
         self.assertIn(deferred, self.deliver(MX2))
         for way, (down, up) in self.ways().items():
@@ -165,7 +166,7 @@ smtpd_relay_restrictions = reject_unauth_destination
                 wait_for(lambda: deferred in self.deliver(MX2), "a deferral", self.secondary.log)
 
     def test_no_mail_is_lost(self):
-        """The primary goes down and up fifty times while mail comes in."""
+        """The primary goes down and up fifty times while messages come in."""
         sender = Postfix(
             self,
             "sender.test",
@@ -194,7 +195,7 @@ smtpd_relay_restrictions = reject_unauth_destination
             print(sh(f"postqueue -c {self.secondary.folder}/etc -p; postqueue -c {sender.folder}/etc -p"), end="")
         delivered = self.delivered()
         at_sender, at_secondary = self.queued(sender) - delivered, self.queued(self.secondary) - delivered
-        taken = len(re.findall(r"postfix/qmgr.*from=<from@sender.test>.*queue active", self.secondary.log()))
+        accepted = len(re.findall(r"postfix/qmgr.*from=<from@sender.test>.*queue active", self.secondary.log()))
         deferrals = self.secondary.log().count("Please use server mx1.test")
         machine.checked(deferrals)
         print(
@@ -204,6 +205,6 @@ smtpd_relay_restrictions = reject_unauth_destination
         )
         self.assertEqual(len(delivered | at_sender | at_secondary), count)
         self.assertGreater(deferrals, 0)
-        self.assertGreater(taken, 0)
+        self.assertGreater(accepted, 0)
         for log in [sender.log(), self.secondary.log(), self.primary.log()]:
             self.assertNotRegex(log, r"status=bounced|fatal:|panic:")

@@ -1,5 +1,5 @@
-"""Mail servers that others wrote: up is up, down is down, and nothing in their
-logs makes the program anything but a client that changed its mind."""
+"""Other people's mail servers: up is up, down is down, and their logs show only
+a client that sent QUIT or closed the connection."""
 
 import re
 import signal
@@ -8,28 +8,28 @@ import socket
 from machine import Case, is_listening, sh, wait_for, write
 from postfix import Postfix as PostfixServer
 
-# Checks of each address of a server one after another, and as many with
-# others at the same time.
+# How often each address of a server is checked in succession, and again at the
+# same time.
 TIMES = 20
 
 
 class MailServer:
-    """What every server has to pass."""
+    """The tests of every server."""
 
     ADDRESSES = ["127.0.0.1", "::1"]
-    # How many at the same time: what its accept queue takes, for the system
-    # forgets some of the rest, and these are never greeted.
+    # How many checks run at the same time: as many as its accept queue holds.
+    # The system drops some of any more, and these are never greeted.
     AT_ONCE = TIMES
-    # The line of the log that a clean session leaves.
+    # What a clean session leaves in the log.
     CLEAN = None
-    # What a server says of a client with bad manners.
+    # What a server logs about a client with bad manners.
     UNCLEAN = (
         r"(?i)lost connection|pregreet|command time|protocol|pipelin|syntax|unexpected|unrecogni[sz]ed"
         r"|error|warning|fatal|panic|traceback"
     )
 
     def setUp(self):
-        # A server does not wait for the last one's children to leave.
+        # Children of the server before may still run.
         wait_for(lambda: not is_listening(25), "port 25 to be free")
         self.start_server()
         for address in self.ADDRESSES:
@@ -90,8 +90,9 @@ class Postfix(MailServer, Case):
 
 
 class Postscreen(MailServer, Case):
-    """With its greet delay, the first line of the greeting comes at once and
-    the last one seconds later. Who speaks in between is a spammer."""
+    """With a greet delay: the first line of the greeting comes immediately, the
+    last one seconds later. A client that sends anything before it is taken for
+    a spammer."""
 
     ADDRESSES = ["127.0.0.1"]
     CLEAN = r"postscreen\[\d+\]: HANGUP after \S+ from .* in tests before SMTP handshake$"
@@ -113,17 +114,17 @@ class Postscreen(MailServer, Case):
         )
 
     def test_the_first_line_is_enough(self):
-        """It does not wait for the last one, and says nothing before it."""
+        """It does not wait for the last line, and sends nothing before it."""
         for _ in range(TIMES):
             self.answers(["127.0.0.1"], "127.0.0.1", most=self.WAIT)
         self.count_clean(TIMES)
 
-    def test_heard_out_while_another_server_is_waited_for(self):
-        """The last line comes while the first server may still be up: it gets
-        its QUIT."""
+    def test_quit_while_another_server_is_waited_for(self):
+        """The last line comes while the first server may still be up: postscreen
+        gets its QUIT."""
         self.listen("127.0.0.9")
         run = self.answers(f"--timeout {self.WAIT + 2} -v 127.0.0.9 127.0.0.1", "127.0.0.1", least=self.WAIT + 2)
-        self.assertRegex(run.stderr, r"127.0.0.1 +up +127.0.0.1: greeting 220-mx.test ESMTP Postfix .*\(after")
+        self.assertRegex(run.stderr, r"127.0.0.1 +up +127.0.0.1: greeting 220-mx.test ESMTP Postfix .*\(<?\d+ ms\)")
         wait_for(lambda: re.search(Postfix.CLEAN, self.log(), re.M), "a clean session")
         self.assertRegex(self.log(), r"PASS NEW")
         self.assertNotRegex(self.log(), self.UNCLEAN)
@@ -131,7 +132,7 @@ class Postscreen(MailServer, Case):
 
 class PostfixAtItsLimits(Case):
     def hold(self, address, number=1, greeted=True):
-        """Connections that are opened and kept."""
+        """Opens connections and keeps them."""
         held = []
         for _ in range(number):
             held.append(socket.create_connection((address, 25), 5))
@@ -141,8 +142,8 @@ class PostfixAtItsLimits(Case):
         return held
 
     def test_connection_count(self):
-        """The third connection of a client is greeted with 421: down, at
-        once; and up when one of the others has ended."""
+        """The third connection of a client is greeted with 421: it is down,
+        until one of the others has ended."""
         PostfixServer(
             self,
             "mx.test",
@@ -161,7 +162,7 @@ class PostfixAtItsLimits(Case):
         wait_for(lambda: self.run_check("127.0.0.1").status == 1, "up again")
 
     def test_process_limit(self):
-        """All processes are busy: the system accepts, nobody greets."""
+        """All processes are busy: the system accepts, but there is no greeting."""
         PostfixServer(
             self,
             "mx.test",
@@ -177,7 +178,7 @@ class PostfixAtItsLimits(Case):
         self.answers("127.0.0.1", "127.0.0.1")
 
     def test_postscreen_queue(self):
-        """postscreen at its own limit says 421 too."""
+        """At its own limit, postscreen greets with 421 too."""
         PostfixServer(
             self,
             "mx.test",
@@ -258,8 +259,8 @@ class SmtpSink(MailServer, Case):
         self.server = self.start("/usr/sbin/smtp-sink -v -u postfix 127.0.0.1:25 4")
 
     def test_full_accept_queue(self):
-        """A server that hangs, and whose queue is full: connecting takes for
-        ever, or is reset, as the machine pleases."""
+        """A server hangs and its queue is full: connections are never made, or
+        are reset, depending on the system's configuration."""
         self.server.signal(signal.SIGSTOP)
         self.addCleanup(self.server.signal, signal.SIGCONT)
         held = []
@@ -285,7 +286,7 @@ class SmtpSink(MailServer, Case):
 class Aiosmtpd(MailServer, Case):
     ADDRESSES = ["127.0.0.1"]
     CLEAN = r">> b'QUIT'$"
-    # It calls every end of a connection lost.
+    # It calls every closed connection lost.
     UNCLEAN = r"(?i)eof received|error|traceback|unrecogni|syntax"
 
     def start_server(self):

@@ -1,8 +1,8 @@
 """The program under valgrind's memcheck: the one with the system's C library,
-for memcheck has to see who allocates.
+since memcheck must see the allocations.
 
-What was never freed is no finding: the process ends with the check and leaves
-that to the system. But it must not grow while the program waits.
+Memory that is never freed is not an error: the process ends with the check and
+leaves that to the system. But its use must not grow while the program waits.
 """
 
 import re
@@ -55,8 +55,8 @@ class Memory(Case):
                 self.assertNotIn("==", run.stderr, run)
 
     def test_memory_does_not_grow(self):
-        """With endless greetings, a server that says its greeting byte by byte
-        and others that are silent: as much after four seconds as after one."""
+        """With endless greetings, one that comes byte by byte, and silent
+        servers: as much is used after four seconds as after one."""
 
         def in_use(seconds):
             words = f"--timeout={seconds} {SILENT} {BYTEWISE} 127.0.9.1 127.0.9.2 {UP}"
@@ -68,7 +68,7 @@ class Memory(Case):
         self.assertEqual(in_use(1), in_use(4))
 
     def test_lookups_left_behind(self):
-        """The name server is silent; the process ends while its threads
+        """The name server is silent: the process ends while its threads
         wait."""
         machine.name_servers("nameserver 127.0.0.9\n")
         silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

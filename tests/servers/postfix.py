@@ -1,4 +1,4 @@
-"""A Postfix with a configuration of the test's own."""
+"""A Postfix with the configuration of a test."""
 
 import os
 import textwrap
@@ -23,7 +23,7 @@ mynetworks = 0.0.0.0/0 [::]/0
 smtpd_relay_restrictions = permit_mynetworks, reject
 """
 
-# What runs beside the services that a test asks for.
+# Runs beside the services of a test.
 MASTER = """
 postlog unix-dgram n - n - 1 postlogd
 anvil unix - - n - 1 anvil
@@ -46,8 +46,8 @@ scache unix - - n - 1 scache
 
 
 class Postfix:
-    """`services` are lines of master.cf; those on port 25 have been waited for
-    when it has started. `wrapper` goes in front of each command, as in
+    """`services` are lines of master.cf; those on port 25 listen when it has
+    started. `wrapper` comes before each command, as in
     "ip netns exec there"."""
 
     def __init__(self, case, name, main, services, wrapper=""):

@@ -1,10 +1,10 @@
-"""The weather on the way to a server: the verdict is right, or the deadline
-holds.
+"""A bad network on the way to a server: the answer is right, or comes at the
+deadline.
 
-The way is a pair of tunnel devices, one here and one in the servers' network,
-and a thread that carries the packets from one to the other: it delays, loses,
-doubles and reorders them, and answers for routers on the way. tc's netem would
-do some of that, but not every kernel has it.
+The network is a pair of tunnel devices, one here and one in the servers'
+namespace, and a thread that carries packets between them: it delays, drops,
+duplicates and reorders them, and sends the errors of routers. tc's netem does
+some of that, but not every kernel has it.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ import time
 import machine
 from machine import Case, sh
 
-# Checks in each weather.
+# How often each check is made in each kind of weather.
 TIMES = 50
 
 UP, DOWN, SILENT, CLOSING, RESETTING, BYTEWISE, SLOW = [f"198.51.{kind}.1" for kind in range(1, 8)]
@@ -44,8 +44,8 @@ def checksum(data):
 
 
 def unreachable(packet, kind, code):
-    """What a router answers to a packet: an ICMP error, to the packet's
-    source and in its destination's name."""
+    """The ICMP error with which a router answers a packet, to the packet's source
+    and from its destination."""
     if packet[0] >> 4 == 4:
         body = struct.pack("!BBHI", kind, code, 0, 1400 if (kind, code) == (3, 4) else 0) + packet[:28]
         body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
@@ -66,9 +66,9 @@ def payload(packet):
 
 
 class Way(threading.Thread):
-    """Carries packets. `weather` takes a packet and whether it goes to the
-    servers, and gives a list of what comes of it: seconds from now, a packet,
-    and whether that one goes to the servers."""
+    """Carries packets. `weather` is called with a packet and whether it goes to
+    the servers. It returns a list of what to deliver: in how many seconds,
+    which packet, and whether that goes to the servers."""
 
     def __init__(self, here, there):
         super().__init__(daemon=True)
@@ -94,7 +94,7 @@ class Way(threading.Thread):
                 try:
                     os.write(self.there if outward else self.here, packet)
                 except OSError:
-                    pass  # The device is down, or the packet is none that it takes.
+                    pass  # The device is down, or does not accept the packet.
 
     def stop(self):
         self.ended = True
@@ -127,7 +127,7 @@ class Weather(Case):
         self.crowd = self.start_crowd("ip netns exec far")
 
     def right_or_late(self, run, answer, timeout):
-        """The verdict is right, or it is "down" because the deadline passed."""
+        """The answer is right, or none is up because the deadline passed."""
         self.assertLess(run.seconds, timeout + machine.SLACK, run)
         if run.status == 0 and answer:
             self.assertGreaterEqual(run.seconds, timeout, run)
@@ -185,12 +185,12 @@ class Weather(Case):
         self.way.weather = weather
         for _ in range(TIMES):
             self.answers([BYTEWISE], BYTEWISE)
-        # What waits for a machine that is held up goes as one segment.
+        # On a busy machine several bytes may go as one segment.
         self.assertGreater(sizes.count(1), 0.9 * sum(size > 0 for size in sizes))
 
     def test_vanishes_in_mid_greeting(self):
-        """The machine is gone after so many bytes: without a word, or killed
-        and started again. A reply code and a space are four."""
+        """The server disappears after this many bytes, silently, or is killed and
+        started again. A reply code and a space are four bytes."""
 
         def dark_after(count):
             first = {}  # A connection's first byte, by the port here.
@@ -204,7 +204,7 @@ class Weather(Case):
                 port = source if outward else destination
                 if not outward and packet[header + 13] & 2:
                     first[port] = number + 1
-                # What is sent again is counted once, and an earlier connection's rest not at all.
+                # Retransmissions count once, and the rest of an earlier connection does not count.
                 elif not outward and (number + payload(packet) - first.get(port, 0)) % 2**32 > count:
                     dark.add(port)
                 return [] if port in dark else [(0, packet, outward)]
@@ -227,8 +227,8 @@ class Weather(Case):
 
     def test_routes_vanish(self):
         def without_route(words, *times):
-            """The route goes and comes by turns, so many seconds after the
-            beginning."""
+            """The route is removed and restored in turns, this many seconds after
+            the beginning."""
             popen = self.begin(words)
             for i, at in enumerate(times):
                 time.sleep(max(0, popen.began + at - time.monotonic()))
@@ -249,8 +249,8 @@ class Weather(Case):
         self.answers([UP], "")
 
     def test_icmp(self):
-        """Every kind of ICMP error that says "unreachable" in its own way,
-        for an answer to the first packet: down, and another server is up."""
+        """Every kind of ICMP error, in answer to the first packet: the server is
+        down, and another one up."""
         kinds = [(3, code) for code in range(16)] + [(11, 0), (11, 1), (12, 0), (4, 0), (5, 1)]
         kinds6 = [(1, code) for code in range(9)] + [(2, 0), (3, 0), (3, 1), (4, 0), (4, 1)]
         at_once = []
@@ -277,12 +277,12 @@ class Weather(Case):
         return (socket.AF_INET6 if ":" in text else socket.AF_INET), text
 
     def test_icmp_on_a_connection(self):
-        """A connection survives what somebody on the way says of it."""
+        """Once made, a connection survives the ICMP errors of routers."""
         for kind, code in [(3, 0), (3, 1), (3, 2), (3, 3), (3, 9), (3, 13), (11, 0)]:
             replies = []
 
             def weather(packet, outward):
-                # Bare acknowledgements, after the handshake's first packet.
+                # Acknowledgements, but not the first packet of the handshake.
                 if outward and not packet[33] & 2:
                     replies.append(packet)
                     return [(0, packet, outward), (0.05, unreachable(packet, kind, code), False)]
@@ -293,7 +293,7 @@ class Weather(Case):
             self.assertTrue(replies)
 
     def test_silent_middlebox(self):
-        """It accepts for whoever is behind it, and that is all."""
+        """It accepts connections for the server behind it, and does nothing else."""
         for _ in range(5):
             self.answers(["--timeout=1", SILENT], "", least=1)
         self.answers(["--timeout=1", SILENT, "10:" + UP], UP, least=1)

@@ -1,6 +1,6 @@
-//! The cache: a file of any content under a clock that jumps, a lock that
-//! others hold, and calls that fail; against the rule as it is told from the
-//! bytes.
+//! The cache: a file of any content under a clock that jumps, locks that
+//! others hold, other processes that write in between, and calls that fail;
+//! against the rule as it is told from the bytes.
 
 use std::fs::{self, File};
 use std::hash::Hasher;
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::server::{Host, Server};
-use crate::store::servers::{Cache, Memory};
-use crate::sys::{self, Errno, Named, OWN, PATH, Status, world};
+use crate::store::servers::{Cache, Entry, Subject};
+use crate::store::table::Unusable;
+use crate::sys::file::{OWN, Status};
+use crate::sys::{self, Errno, Named, Other, PATH, world};
 
-const MAGIC: &[u8; 16] = b"smtpdcheck 1\r\n\x1a\0";
+const MAGIC: &[u8; 16] = b"smtpdcheck 2\r\n\x1a\0";
 const HEADER: usize = 32;
-const SIZE: usize = HEADER + 8 * 1024;
-const TAKEN: u32 = 1 << 31;
+const SLOT: usize = 16;
+const SIZE: usize = HEADER + SLOT * 1024;
 
 const SERVERS: &[&str] = &[
     "mx.example",
@@ -28,18 +30,30 @@ const SERVERS: &[&str] = &[
 
 /// What a check was told when it opened the cache.
 struct Settings {
-    lasts: u32,
+    ttl: u32,
     timeout: Option<Duration>,
+}
+
+/// The fields of a slot.
+#[derive(Clone, Copy)]
+struct Slot {
+    tag: u64,
+    down: u32,
+    asked: u32,
 }
 
 pub fn one(random: &mut Random) {
     let start = *random.pick(&[0, 1, 100, 1_800_000_000, u32::MAX - 100, u32::MAX]);
     world(|world| {
-        (world.now, world.lock, world.before_lock, world.failing) = (start, None, None, 0);
         for named in [world.cache.take(), world.new.take()].into_iter().flatten() {
             world.spare.push(named.file);
         }
-        while world.spare.len() < 2 {
+        *world = sys::World {
+            spare: std::mem::take(&mut world.spare),
+            now: start,
+            ..sys::World::default()
+        };
+        while world.spare.len() < 3 {
             world.spare.push(nameless());
         }
     });
@@ -52,7 +66,7 @@ pub fn one(random: &mut Random) {
         world(|world| world.new = Some(named));
     }
     let settings = Settings {
-        lasts: *random.pick(&[1, 5, 60, u32::MAX]),
+        ttl: *random.pick(&[1, 5, 60, u32::MAX]),
         timeout: *random.pick(&[
             None,
             Some(Duration::from_nanos(1)),
@@ -61,12 +75,22 @@ pub fn one(random: &mut Random) {
             Some(Duration::from_secs(u32::MAX.into())),
         ]),
     };
-    if let Some(cache) = opened(random, &settings) {
+    let is_read_only = random.once_in(16);
+    world(|world| world.is_read_only = is_read_only);
+    if let Some(mut cache) = opened(random, &settings) {
+        world(|world| world.own_locks.clear());
         let mut expected = content();
-        let mut troubled = false;
+        let mut error = None;
         for _ in 0..1 + random.below(4) {
-            troubled |= use_it(random, &cache, &settings, &mut expected);
-            assert_eq!(cache.trouble().is_some(), troubled);
+            let new = use_it(random, &cache, &settings, &mut expected);
+            error = error.or(new);
+            assert_eq!(cache.error(), error);
+        }
+        if random.once_in(4) {
+            assert!(cache.close());
+            assert!(!cache.close());
+            close_calls(random, &cache);
+            assert_eq!(cache.error(), error);
         }
         assert!(
             content() == expected,
@@ -94,13 +118,14 @@ fn nameless() -> File {
 }
 
 /// Most often a cache, or nearly one.
-fn any_file(random: &mut Random) -> Named {
-    let file = world(|world| world.spare.pop()).expect("a spare file");
+fn any_content(random: &mut Random) -> Vec<u8> {
     let size = match random.below(64) {
         0 => 0,
         1 => SIZE - 1,
         2 => SIZE + 1,
         3 => random.below(HEADER + 1),
+        // The first version's.
+        4 => 8224,
         _ => SIZE,
     };
     let mut content = vec![0; size];
@@ -120,8 +145,15 @@ fn any_file(random: &mut Random) -> Named {
             word.copy_from_slice(&random.next().to_le_bytes());
         }
     }
+    content
+}
+
+fn any_file(random: &mut Random) -> Named {
+    let file = world(|world| world.spare.pop()).expect("a spare file");
+    let content = any_content(random);
     file.write_all_at(&content, 0).expect("writable");
-    file.set_len(size as u64).expect("a file of this size");
+    file.set_len(content.len() as u64)
+        .expect("a file of this size");
     let mut status = OWN;
     match random.below(64) {
         0 => status.is_regular = false,
@@ -146,7 +178,7 @@ fn bytes(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// Opens the cache: it is one that may be trusted, or is made, or is as it
+/// Opens the cache: it is one that can be trusted, or is made, or is as it
 /// was.
 fn opened(random: &mut Random, settings: &Settings) -> Option<Cache> {
     let seen = |named: &Option<Named>| named.as_ref().map(|it| (bytes(&it.file), it.status));
@@ -155,59 +187,158 @@ fn opened(random: &mut Random, settings: &Settings) -> Option<Cache> {
         world(|world| world.failing = 1 + random.below(12) as u32);
     }
     if random.once_in(16) {
-        world(|world| world.lock = Some(Errno(libc::EAGAIN)));
+        world(|world| world.locked = 0..random.below(SIZE) as u64);
     }
-    let undisturbed = world(|world| world.failing == 0 && world.lock.is_none());
-    let cache = Cache::open(PATH, settings.lasts, settings.timeout);
-    let (after, new_after) = world(|world| {
-        (world.lock, world.failing) = (None, 0);
-        (seen(&world.cache), seen(&world.new))
+    if random.once_in(16) {
+        world(|world| world.lock_error = Some(Errno(libc::ENOLCK)));
+    }
+    // Another process that makes the file as well.
+    let other = random.once_in(4).then(|| any_content(random));
+    let is_begun = random.once_in(4);
+    if let (None, Some(content)) = (&before, &other) {
+        let other = match is_begun || random.once_in(2) {
+            true => Other::Completes(content.clone(), is_begun),
+            false => Other::Makes(content.clone()),
+        };
+        world(|world| world.before_lock = Some(other));
+    }
+    let (undisturbed, is_locked, is_read_only) = world(|world| {
+        let has_no_lock = world.lock_error.is_some();
+        (
+            world.failing == 0 && !has_no_lock,
+            !world.locked.is_empty(),
+            world.is_read_only,
+        )
     });
-    let is_open = matches!(cache, Ok(Some(_)));
+    let cache = Cache::open(PATH, settings.ttl, settings.timeout);
+    let (after, new_after, interfered) = world(|world| {
+        let interfered = before.is_none() && other.is_some() && world.before_lock.is_none();
+        (world.lock_error, world.before_lock, world.failing) = (None, None, 0);
+        world.locked = 0..0;
+        (seen(&world.cache), seen(&world.new), interfered)
+    });
+    let found = cache.as_ref().map(drop).map_err(|why| *why);
     if let Some((content, status)) = &before {
         let after = after.expect("the cache");
         assert!(after.0 == *content, "changed in being opened");
-        let good = content.len() == SIZE && content.starts_with(MAGIC) && is_trusted(status);
+        let expected = usable(content, status);
         assert!(
-            !is_open || good,
-            "opened: {status:?}, {} bytes",
+            found == expected || !undisturbed && found.is_err(),
+            "{found:?}, not {expected:?}: {status:?}, {} bytes",
             content.len()
         );
-        assert!(is_open || !good || !undisturbed, "{cache:?}");
-        return cache.ok().flatten();
+        return cache.ok();
     }
     // One that was begun is made anew, if it can only have been begun here.
-    let may_make = new.as_ref().is_none_or(|(content, status)| {
-        is_trusted(status)
-            && status.owner == sys::USER
-            && status.has_one_name
-            && [0, SIZE].contains(&content.len())
-    });
-    if let Some((made, _)) = &after {
-        assert!(may_make, "made of {new:?}");
+    let may_make = match &new {
+        None => Ok(()),
+        Some((content, status)) => trusted(status).and_then(|()| {
+            let is_own = status.owner == sys::USER && status.has_one_name;
+            match is_own && [0, SIZE].contains(&content.len()) {
+                true => Ok(()),
+                false => Err(Unusable::NotACache),
+            }
+        }),
+    };
+    if may_make.is_err() {
+        let content = |named: &Option<(Vec<u8>, _)>| named.as_ref().map(|it| it.0.clone());
+        assert!(content(&new_after) == content(&new));
+    }
+    assert!(found.is_err() || after.is_some(), "opened and not there");
+    let expected = match (&other, may_make) {
+        (_, Err(why)) => Err(why),
+        // The lock comes after the other process is done.
+        _ if is_locked => Err(Unusable::Busy),
+        (Some(content), Ok(())) if interfered => {
+            let (made, _) = after.as_ref().expect("the other process's");
+            assert!(made == content, "another process's file has changed");
+            assert!(
+                !is_begun || new_after.is_some(),
+                "another process's file is gone"
+            );
+            usable(content, &OWN)
+        }
+        _ if is_read_only => Err(Unusable::System(Errno(libc::EINVAL))),
+        (_, Ok(())) => Ok(()),
+    };
+    if let (Some((made, _)), false) = (&after, interfered) {
+        assert!(may_make.is_ok(), "made of {new:?}");
         let header = [&MAGIC[..], &[sys::RANDOM; 16]].concat();
         assert!(made.starts_with(&header) && made[HEADER..] == [0; SIZE - HEADER]);
     }
-    if !may_make {
-        assert!(new_after.map(|(content, _)| content) == new.map(|(content, _)| content));
+    assert!(
+        found == expected || !undisturbed && found.is_err(),
+        "{found:?}, not {expected:?}"
+    );
+    cache.ok()
+}
+
+/// Whether a file is a cache, or why not.
+fn usable(content: &[u8], status: &Status) -> Result<(), Unusable> {
+    trusted(status)?;
+    let is_whole = content.len() >= HEADER;
+    if !is_whole || &content[..11] != b"smtpdcheck " {
+        return Err(Unusable::NotACache);
     }
-    assert!(!is_open || after.is_some(), "opened and not there");
-    assert!(is_open || !may_make || !undisturbed, "not made: {cache:?}");
-    cache.ok().flatten()
+    match (content.starts_with(MAGIC), content.len()) {
+        (false, _) => Err(Unusable::OtherVersion),
+        (true, SIZE) => Ok(()),
+        (true, _) => Err(Unusable::NotACache),
+    }
 }
 
-fn is_trusted(status: &Status) -> bool {
-    status.is_regular && !status.is_world_writable && [0, sys::USER].contains(&status.owner)
+fn trusted(status: &Status) -> Result<(), Unusable> {
+    match status {
+        Status {
+            is_regular: false, ..
+        } => Err(Unusable::NotRegular),
+        Status { owner, .. } if ![0, sys::USER].contains(owner) => Err(Unusable::OtherOwner),
+        Status {
+            is_world_writable: true,
+            ..
+        } => Err(Unusable::WorldWritable),
+        _ => Ok(()),
+    }
 }
 
-/// One call, what it returns, and what it leaves in the file. Whether it had
-/// trouble.
-fn use_it(random: &mut Random, cache: &Cache, settings: &Settings, expected: &mut [u8]) -> bool {
+/// A server to ask about, in one of several ways.
+fn any_subject(random: &mut Random) -> (Server, u16, [bool; 2]) {
     let server = Server::parse(random.pick(SERVERS).as_bytes()).expect("a server");
     let port = *random.pick(&[25, 26]);
     let families = *random.pick(&[[true, true], [true, false]]);
-    let place = cache.place(&server, port, families);
-    let (slot, tag) = slot_of(expected, &server, port, families);
+    (server, port, families)
+}
+
+/// Calls to a cache that is closed: nothing is known, nothing changes.
+fn close_calls(random: &mut Random, cache: &Cache) {
+    let (server, port, families) = any_subject(random);
+    let subject = Subject {
+        server: &server,
+        port,
+        families,
+    };
+    assert_eq!(cache.look_up(&subject), Entry::Absent);
+    cache.remember(&subject);
+    cache.forget(&subject);
+    cache.release(&subject);
+}
+
+/// One call, what it returns, and what it leaves in the file and of locks.
+/// Returns the error that it is to note.
+fn use_it(
+    random: &mut Random,
+    cache: &Cache,
+    settings: &Settings,
+    expected: &mut [u8],
+) -> Option<Errno> {
+    let (server, port, families) = any_subject(random);
+    let subject = Subject {
+        server: &server,
+        port,
+        families,
+    };
+    let (at, tag) = slot_of(expected, &server, port, families);
+    let place = at as u64..(at + SLOT) as u64;
 
     // The clock moves, and somebody writes to this slot.
     let now = world(|world| {
@@ -218,113 +349,156 @@ fn use_it(random: &mut Random, cache: &Cache, settings: &Settings, expected: &mu
         };
         world.now
     });
-    let mut any_entry = || {
-        let time = match random.below(8) {
+    let mut any_slot = || {
+        let mut any_time = || match random.below(8) {
             0 => random.next() as u32,
             1 => 0,
             2 => now.saturating_add(1),
+            3 => now,
             _ => now.saturating_sub(random.below(150) as u32),
         };
+        let (down, asked) = (any_time(), any_time());
         let tag = match random.below(8) {
-            0 => random.next() as u32,
-            1 => tag ^ 1 << random.below(32),
-            number => tag | u32::from(number < 4) << 31,
+            0 => random.next(),
+            1 => tag ^ 1 << random.below(64),
+            _ => tag,
         };
-        entry_bytes(tag, time)
+        Slot { tag, down, asked }.bytes()
     };
-    let (first, second) = (any_entry(), any_entry());
+    let (first, second) = (any_slot(), any_slot());
     if random.once_in(2) {
-        expected[slot..slot + 8].copy_from_slice(&first);
+        expected[at..at + SLOT].copy_from_slice(&first);
         world(|world| {
             let file = &world.cache.as_ref().expect("the cache").file;
-            file.write_all_at(&first, slot as u64).expect("writable");
+            file.write_all_at(&first, at as u64).expect("writable");
         });
     }
-    let lock = *random.pick(&[
-        None,
-        None,
-        Some(Errno(libc::EAGAIN)),
-        Some(Errno(libc::ENOLCK)),
-    ]);
+    // Another process has the lock on this slot, or on those beside it, unless
+    // this one has it already.
+    let had = world(|world| world.own_locks.clone());
+    let is_own = had.contains(&place);
+    let locked = match random.below(4) {
+        0 if !is_own => place.clone(),
+        1 if had.is_empty() => 0..place.start,
+        2 if had.is_empty() => place.end..SIZE as u64,
+        _ => 0..0,
+    };
+    let lock_error = random.once_in(4).then_some(Errno(libc::ENOLCK));
     let before_lock = random.once_in(4).then_some(second);
-    world(|world| {
-        world.lock = lock;
-        world.before_lock = before_lock.map(|bytes| (bytes, slot as u64));
+    let is_read_only = world(|world| {
+        world.locked = locked.clone();
+        world.lock_error = lock_error;
+        world.before_lock = before_lock.map(|bytes| Other::Writes(bytes.into(), at as u64));
+        world.is_read_only
     });
 
-    let mut troubled = false;
-    match random.below(4) {
+    let mut error = None;
+    let mut locks = had;
+    let mut write = |expected: &mut [u8], from: usize, bytes: &[u8]| {
+        if is_read_only {
+            error = error.or(Some(Errno(libc::EBADF)));
+        } else {
+            expected[at + from..at + from + bytes.len()].copy_from_slice(bytes);
+        }
+    };
+    match random.below(5) {
         0 => {
-            cache.remember(place);
-            expected[slot..slot + 8].copy_from_slice(&entry_bytes(tag, now));
+            cache.remember(&subject);
+            locks.retain(|lock| *lock != place);
+            let slot = Slot {
+                tag,
+                down: now,
+                asked: 0,
+            };
+            write(expected, 0, &slot.bytes());
         }
         1 => {
-            cache.forget(place);
-            if entry(expected, slot).0 & !TAKEN == tag {
-                expected[slot..slot + 8].fill(0);
+            cache.forget(&subject);
+            if Slot::read(expected, at).tag == tag {
+                write(expected, 0, &[0; SLOT]);
+                locks.retain(|lock| *lock != place);
             }
+        }
+        2 => {
+            cache.release(&subject);
+            locks.retain(|lock| *lock != place);
         }
         _ => {
-            let mut memory = judge(entry(expected, slot), tag, now, settings);
-            if let Err(late) = memory {
+            let found = cache.look_up(&subject);
+            let mut entry = settings.judge(Slot::read(expected, at), tag, now);
+            if entry == Entry::Expired {
                 if let Some(bytes) = before_lock {
-                    expected[slot..slot + 8].copy_from_slice(&bytes);
+                    expected[at..at + SLOT].copy_from_slice(&bytes);
                 }
-                memory = match lock {
-                    None => judge(entry(expected, slot), tag, now, settings),
-                    Some(Errno(libc::EAGAIN)) if late < settings.grace() => Ok(Memory::Taken(0)),
-                    _ => Ok(Memory::None),
-                };
-                troubled = lock == Some(Errno(libc::ENOLCK));
+                let slot = Slot::read(expected, at);
+                entry = settings.judge(slot, tag, now);
+                let has_lock = lock_error.is_none() && locked != place;
+                if entry != Entry::Expired {
+                    if has_lock {
+                        locks.retain(|lock| *lock != place);
+                    }
+                } else {
+                    let asked_for = settings.asked_for(slot, now);
+                    if asked_for.is_none() {
+                        write(expected, 12, &now.to_le_bytes());
+                    }
+                    if lock_error.is_some() {
+                        error = error.or(lock_error);
+                    } else if has_lock && !locks.contains(&place) {
+                        locks.push(place.clone());
+                    } else if !has_lock && u64::from(asked_for.unwrap_or(0)) < settings.patience() {
+                        entry = Entry::AskedElsewhere(asked_for.unwrap_or(0));
+                    }
+                }
             }
-            if memory.is_err() {
-                expected[slot..slot + 8].copy_from_slice(&entry_bytes(tag | TAKEN, now));
-            }
-            assert_eq!(cache.recall(place), memory.unwrap_or(Memory::None));
+            assert_eq!(found, entry);
         }
     }
-    let mut after = [0; 8];
+    let mut after = [0; SLOT];
     world(|world| {
-        (world.lock, world.before_lock) = (None, None);
+        assert_eq!(world.own_locks, locks, "locks");
+        (world.lock_error, world.before_lock) = (None, None);
+        world.locked = 0..0;
         let file = &world.cache.as_ref().expect("the cache").file;
-        file.read_exact_at(&mut after, slot as u64)
-            .expect("readable");
+        file.read_exact_at(&mut after, at as u64).expect("readable");
     });
-    assert_eq!(after, expected[slot..slot + 8]);
-    troubled
-}
-
-/// What an entry says; or, as the error, how long ago it ran out.
-fn judge((own, time): (u32, u32), tag: u32, now: u32, settings: &Settings) -> Result<Memory, u64> {
-    if own & !TAKEN != tag || time == 0 || time > now {
-        return Ok(Memory::None);
-    }
-    let age = now - time;
-    let lasts = if own & TAKEN == 0 {
-        settings.lasts.into()
-    } else {
-        settings.grace()
-    };
-    if u64::from(age) >= lasts {
-        Err(u64::from(age) - lasts)
-    } else if own & TAKEN == 0 {
-        Ok(Memory::Down(age))
-    } else {
-        Ok(Memory::Taken(age))
-    }
+    assert_eq!(after, expected[at..at + SLOT]);
+    error
 }
 
 impl Settings {
-    /// The timeout in seconds, rounded up, and one more.
-    fn grace(&self) -> u64 {
-        self.timeout.map_or(self.lasts.into(), |timeout| {
+    /// What an entry says, as long as nobody else has its lock.
+    fn judge(&self, slot: Slot, tag: u64, now: u32) -> Entry {
+        if slot.tag != tag || slot.down == 0 || slot.down > now {
+            return Entry::Absent;
+        }
+        match now - slot.down {
+            age if age < self.ttl => Entry::Remembered(age),
+            _ => Entry::Expired,
+        }
+    }
+
+    /// For how long the server of an expired entry has been asked again: since
+    /// a time that is neither in the future nor before it expired, nor ten
+    /// timeouts ago.
+    fn asked_for(&self, slot: Slot, now: u32) -> Option<u32> {
+        let expired = u64::from(slot.down) + u64::from(self.ttl);
+        let is_since = u64::from(slot.asked) >= expired && slot.asked <= now;
+        let asked_for = is_since.then(|| now - slot.asked);
+        asked_for.filter(|&asked_for| u64::from(asked_for) < 10 * self.patience())
+    }
+
+    /// How long another process may take, in seconds: the timeout, rounded up,
+    /// and one more.
+    fn patience(&self) -> u64 {
+        self.timeout.map_or(self.ttl.into(), |timeout| {
             (timeout.as_nanos().div_ceil(1_000_000_000) as u64 + 1).min(u32::MAX.into())
         })
     }
 }
 
 /// Where a server's slot begins, and its tag.
-fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (usize, u32) {
+fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (usize, u64) {
     let key = |at| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
     let host = match &server.host {
         Host::Name(name) => name.as_bytes(),
@@ -335,17 +509,24 @@ fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (
     let mut hash = std::hash::SipHasher::new_with_keys(key(MAGIC.len()), key(MAGIC.len() + 8));
     hash.write(&asked);
     let hash = hash.finish();
-    (HEADER + 8 * (hash % 1024) as usize, (hash >> 33) as u32)
+    (HEADER + SLOT * (hash % 1024) as usize, hash | 1 << 63)
 }
 
-fn entry(content: &[u8], slot: usize) -> (u32, u32) {
-    let word = |at| u32::from_le_bytes(content[at..at + 4].try_into().expect("four bytes"));
-    (word(slot), word(slot + 4))
-}
+impl Slot {
+    fn read(content: &[u8], at: usize) -> Self {
+        let half = |at| u32::from_le_bytes(content[at..at + 4].try_into().expect("four bytes"));
+        Slot {
+            tag: u64::from(half(at)) | u64::from(half(at + 4)) << 32,
+            down: half(at + 8),
+            asked: half(at + 12),
+        }
+    }
 
-fn entry_bytes(tag: u32, time: u32) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&tag.to_le_bytes());
-    bytes[4..].copy_from_slice(&time.to_le_bytes());
-    bytes
+    fn bytes(self) -> [u8; SLOT] {
+        let mut bytes = [0; SLOT];
+        bytes[..8].copy_from_slice(&self.tag.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.down.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.asked.to_le_bytes());
+        bytes
+    }
 }

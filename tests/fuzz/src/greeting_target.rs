@@ -45,7 +45,7 @@ pub fn one(random: &mut Random) {
         );
         let whole = whole_after.is_some_and(|whole| whole <= read);
         assert_eq!(
-            greeting.is_whole(),
+            greeting.is_complete(),
             whole,
             "{}",
             text[..read].escape_ascii()

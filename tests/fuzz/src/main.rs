@@ -22,6 +22,8 @@ mod server;
 // The modules that are tried here, in the program's own folders.
 #[path = "../../../src/check"]
 mod check {
+    pub mod list;
+    pub mod need;
     pub mod verdict;
 }
 #[path = "../../../src/probe"]
@@ -31,6 +33,7 @@ mod probe {
 #[path = "../../../src/store"]
 mod store {
     pub mod servers;
+    pub mod table;
 }
 
 mod cache_target;

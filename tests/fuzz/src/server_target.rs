@@ -2,9 +2,10 @@
 //! was read and is written out once more reads the same.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::str;
 
 use crate::random::{Corpus, Random};
-use crate::server::{Host, Misuse, Server};
+use crate::server::{Host, Server, ServerError};
 
 static CORPUS: Corpus = Corpus::new(include_str!("../corpus/server"));
 const WORDS: &[&[u8]] = &[
@@ -30,6 +31,10 @@ const WORDS: &[&[u8]] = &[
     b"%lo",
     b"::ffff:192.0.2.1",
     b"2001:db8::1",
+    b"2001:",
+    b"2620:fe::fe",
+    b"1fff::1",
+    b"4000::1",
     b"_",
     b"-",
     b" ",
@@ -42,26 +47,47 @@ const WORDS: &[&[u8]] = &[
 pub fn one(random: &mut Random) {
     let argument = random.text(CORPUS.inputs(), WORDS);
     let shown = argument.escape_ascii();
-    match Server::parse(&argument) {
-        Err(Misuse::Empty) => assert!(argument.is_empty(), "{shown}"),
-        Err(Misuse::Brackets) => {
-            let text = str::from_utf8(&argument).expect("ASCII");
-            assert!(
-                text.parse::<Ipv6Addr>().is_ok() || text.contains('%'),
-                "{shown}"
-            );
-        }
-        Err(Misuse::Priority) => {
-            let (priority, _) = split(&argument).expect("a colon");
-            assert!(
-                priority_of(priority).is_none() && argument[0] != b'[',
-                "{shown}"
-            );
-        }
-        Ok(server) => check(&argument, &server),
+    let read = Server::parse(&argument);
+    let priority = read.as_ref().map(|server| server.priority);
+    assert_eq!(
+        priority,
+        second_opinion(&argument).as_ref().copied(),
+        "{shown}"
+    );
+    if let Ok(server) = read {
+        check(&argument, &server);
     }
     // Whatever `--stop` gets, a host that it reads is one that fits.
     fits(&Host::parse(&argument), &argument);
+}
+
+/// The priority of an argument, or why it is not a server.
+fn second_opinion(argument: &[u8]) -> Result<Option<u16>, ServerError> {
+    if argument.is_empty() {
+        return Err(ServerError::Empty);
+    }
+    let Some((before, _)) = split(argument).filter(|_| argument[0] != b'[') else {
+        return Ok(None);
+    };
+    let is_number = !before.is_empty() && before.iter().all(u8::is_ascii_digit);
+    match bare_ipv6(argument) {
+        // All that is assigned for use in the Internet.
+        Some(ip) if is_number && ip.segments()[0] >> 13 == 0b001 => Err(ServerError::Brackets),
+        Some(_) if !is_number => Ok(None),
+        _ => priority_of(before).map(Some).ok_or(ServerError::Priority),
+    }
+}
+
+/// An IPv6 address without brackets, with a zone if it is a link-local one.
+fn bare_ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+    let text = str::from_utf8(text).ok()?;
+    let Some((before, zone)) = text.split_once('%') else {
+        return text.parse().ok();
+    };
+    let byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ip: Ipv6Addr = before.parse().ok()?;
+    let fits = (1..16).contains(&zone.len()) && zone.bytes().all(byte);
+    Some(ip).filter(|ip| fits && ip.segments()[0] & 0xffc0 == 0xfe80)
 }
 
 fn check(argument: &[u8], server: &Server) {
@@ -78,12 +104,13 @@ fn check(argument: &[u8], server: &Server) {
         }
     }
     fits(&server.host, &server.text);
-    // The host is what `--stop` makes of the same text, but for what has to
-    // stand in brackets.
-    let stop = Host::parse(&server.text);
-    let bare_ipv6 = server.priority.is_some() && server.text.first() != Some(&b'[');
-    if !bare_ipv6 || matches!(stop, Host::Name(_) | Host::Nowhere) {
-        assert_eq!(server.host, stop, "{shown}");
+    // The host is what `--stop` makes of the same text; but after a priority
+    // an IPv6 address has to stand in brackets.
+    let is_bare = server.text.contains(&b':') && server.text[0] != b'[';
+    if server.priority.is_some() && is_bare {
+        assert_eq!(server.host, Host::Nowhere, "{shown}");
+    } else {
+        assert_eq!(server.host, Host::parse(&server.text), "{shown}");
     }
     if let Host::Name(name) = &server.host {
         let again = Server::parse(&[b"7:", name.as_bytes()].concat()).expect("a server");

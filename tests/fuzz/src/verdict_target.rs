@@ -1,162 +1,222 @@
-//! The verdict against every possible ending, as far as the list is short; and
-//! against single endings where it is long.
+//! The verdict, and what it still needs, against every possible ending, as far
+//! as the list is short; and against single endings where it is long.
 
-use crate::check::verdict::{Known, Need, Verdict};
+use crate::check::list::List;
+use crate::check::need::{Need, Needs};
+use crate::check::verdict::{Known, Verdict};
 use crate::random::Random;
+use crate::server::{Host, Server};
 
 /// Lists with more unknown things than this, as a power of two of endings, are
 /// not compared with all of them.
 const MAX_UNKNOWN: usize = 10;
 
+/// One server of a list.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    host: usize,
+    priority: Option<u16>,
+    /// Its name is written in capitals, which is another name to print.
+    upper: bool,
+}
+
+/// What a server prints.
+type Name = (usize, bool);
+
 pub fn one(random: &mut Random) {
     let longest = if random.once_in(16) { 40 } else { 9 };
     let n = random.below(longest + 1);
-    let priorities: Vec<Option<u16>> = (0..n)
-        .map(|_| (!random.once_in(4)).then(|| random.below(4) as u16))
+    // Most often no host stands in the list twice.
+    let many_once_in = *random.pick(&[2, 4, 1000, 1000]);
+    let mut hosts = 0;
+    let items: Vec<Item> = (0..n)
+        .map(|_| {
+            let host = match hosts > 0 && random.once_in(many_once_in) {
+                true => random.below(hosts),
+                false => hosts,
+            };
+            hosts = hosts.max(host + 1);
+            Item {
+                host,
+                priority: (!random.once_in(4)).then(|| random.below(4) as u16),
+                upper: random.once_in(4),
+            }
+        })
         .collect();
-    let mut known = vec![Known::default(); n];
-    let mut verdict = Verdict::new(n, |i| priorities[i]);
-    // What is known becomes more and more, a server at a time; the list is
-    // judged on the way, for the verdict remembers what is settled.
-    let steps = random.below(2 * n + 2);
+    let servers: Vec<Server> = items.iter().map(server).collect();
+    let mut verdict = Verdict::new(List::new(&servers));
+    let mut needs = Needs::new(&verdict.list);
+    assert_eq!(verdict.list.hosts.len(), hosts, "{items:?}");
+    let mut known = vec![Known::default(); hosts];
+    // What is known becomes more and more, a host at a time; what is needed is
+    // worked out on the way, for the verdict remembers what is settled.
+    let steps = random.below(2 * hosts + 2);
     // Few stop hosts, or most of a long list is behind one.
     let stop_once_in = *random.pick(&[2, 4, 16, 64]);
     for _ in 0..steps {
-        if n == 0 {
+        if hosts == 0 {
             break;
         }
-        let i = random.below(n);
+        let host = random.below(hosts);
+        let known = &mut known[host];
         if random.once_in(2) {
-            known[i].stop = known[i].stop.or_else(|| Some(random.once_in(stop_once_in)));
+            known.stop = known.stop.or_else(|| Some(random.once_in(stop_once_in)));
         } else {
-            known[i].up = known[i].up.or_else(|| Some(random.once_in(3)));
+            known.up = known.up.or_else(|| Some(random.once_in(3)));
         }
-        verdict.learn(i, known[i]);
+        verdict.learn(host, *known);
         if random.once_in(4) {
-            verdict.judge();
+            needs.work_out(&mut verdict);
         }
     }
-    let done = verdict.judge();
-    let needs: Vec<Need> = (0..n).map(|i| verdict.need(i)).collect();
+    let done = !needs.work_out(&mut verdict);
+    let found = Found {
+        done,
+        answer: verdict.answer().map(|i| items[i].name()),
+        needs: (0..hosts).map(|host| needs.of(host)).collect(),
+    };
     let bits = unknown(&known);
     if bits.len() <= MAX_UNKNOWN {
-        let (mattering, answer) = every_ending(&priorities, &known, &bits);
-        let show = || format!("{priorities:?} {known:?}");
-        assert_eq!(done, mattering.is_empty(), "{}", show());
-        if done {
-            assert_eq!(verdict.answer(), answer, "{}", show());
-        }
-        for (i, need) in needs.iter().enumerate() {
-            let expected = if mattering.contains(&(i, true)) {
-                Need::Fate
-            } else if mattering.contains(&(i, false)) {
-                Need::Addresses
-            } else {
-                Need::Nothing
-            };
-            assert_eq!(*need, expected, "{i} of {}", show());
-        }
+        compare_with_every_ending(&items, &known, &bits, &found);
     } else {
-        some_endings(random, &priorities, &known, &bits, &needs, done, &verdict);
+        compare_with_some_endings(random, &items, &known, &bits, &found);
     }
 }
 
-/// What is not known: of which server, and whether it is that it is up.
+/// What the program says.
+struct Found {
+    done: bool,
+    answer: Option<Name>,
+    needs: Vec<Need>,
+}
+
+impl Item {
+    fn name(self) -> Name {
+        (self.host, self.upper)
+    }
+}
+
+fn server(item: &Item) -> Server {
+    let name = format!("mx{}", item.host);
+    let text = match item.upper {
+        true => name.to_ascii_uppercase(),
+        false => name.clone(),
+    };
+    Server {
+        priority: item.priority,
+        text: text.into(),
+        host: Host::Name(name),
+    }
+}
+
+/// What is not known: of which host, and whether it is that it is up.
 fn unknown(known: &[Known]) -> Vec<(usize, bool)> {
-    let of = |i: usize, known: &Known| {
+    let of = |host: usize, known: &Known| {
         [
-            known.stop.is_none().then_some((i, false)),
-            known.up.is_none().then_some((i, true)),
+            known.stop.is_none().then_some((host, false)),
+            known.up.is_none().then_some((host, true)),
         ]
     };
     known
         .iter()
         .enumerate()
-        .flat_map(|(i, known)| of(i, known))
+        .flat_map(|(host, known)| of(host, known))
         .flatten()
         .collect()
 }
 
-/// The rule as the contract words it, for one ending.
-fn rule(priorities: &[Option<u16>], stop: u64, up: u64) -> Option<usize> {
-    let n = priorities.len();
-    let k = (stop.trailing_zeros() as usize).min(n);
-    let excluded = |i: usize| k < n && priorities[k].is_some() && priorities[i] == priorities[k];
-    (0..k).find(|&i| up >> i & 1 == 1 && !excluded(i))
+/// The rule as the contract words it, for one ending, a bit a host.
+fn rule(items: &[Item], stop: u64, up: u64) -> Option<Name> {
+    let has = |set: u64, item: &Item| set >> item.host & 1 == 1;
+    let k = items.iter().position(|item| has(stop, item));
+    let of_stop = k.and_then(|k| items[k].priority);
+    let candidates = items[..k.unwrap_or(items.len())]
+        .iter()
+        .filter(|item| item.priority.is_none() || item.priority != of_stop);
+    let mut up = candidates.filter(|item| has(up, item));
+    up.next().map(|item| item.name())
 }
 
 fn surely(known: &[Known], of: impl Fn(&Known) -> Option<bool>) -> u64 {
     known
         .iter()
         .enumerate()
-        .map(|(i, known)| u64::from(of(known) == Some(true)) << i)
+        .map(|(host, known)| u64::from(of(known) == Some(true)) << host)
         .sum()
 }
 
-/// Those unknown things that can change the answer; and one of the answers.
-fn every_ending(
-    priorities: &[Option<u16>],
+/// Which unknown things can change the answer, and what it is if none can.
+fn compare_with_every_ending(
+    items: &[Item],
     known: &[Known],
     bits: &[(usize, bool)],
-) -> (Vec<(usize, bool)>, Option<usize>) {
+    found: &Found,
+) {
     let (base_stop, base_up) = (surely(known, |k| k.stop), surely(known, |k| k.up));
-    // An answer takes a byte: these are all that is allocated.
+    // A name takes a byte: these are all that is allocated.
     let mut answers = [0u8; 1 << MAX_UNKNOWN];
     let answers = &mut answers[..1 << bits.len()];
     for (ending, answer) in answers.iter_mut().enumerate() {
         let (mut stop, mut up) = (base_stop, base_up);
-        for (bit, &(i, is_up)) in bits.iter().enumerate() {
-            let value = (ending as u64 >> bit & 1) << i;
+        for (bit, &(host, is_up)) in bits.iter().enumerate() {
+            let value = (ending as u64 >> bit & 1) << host;
             if is_up { up |= value } else { stop |= value }
         }
-        *answer = rule(priorities, stop, up).map_or(u8::MAX, |i| i as u8);
+        *answer = number(rule(items, stop, up));
     }
     let matters = |bit: usize| {
         (0..answers.len()).any(|ending| answers[ending] != answers[ending ^ (1 << bit)])
     };
-    let mattering = bits
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| matters(*bit))
-        .map(|(_, &thing)| thing);
-    let answer = Some(answers[0])
-        .filter(|&answer| answer != u8::MAX)
-        .map(usize::from);
-    (mattering.collect(), answer)
+    let mut expected = vec![Need::Nothing; known.len()];
+    for (bit, &(host, is_up)) in bits.iter().enumerate() {
+        if matters(bit) {
+            let need = if is_up { Need::Up } else { Need::Addresses };
+            expected[host] = expected[host].max(need);
+        }
+    }
+    let show = || format!("{items:?} {known:?}");
+    assert_eq!(found.needs, expected, "{}", show());
+    let is_open = expected.iter().any(|&need| need != Need::Nothing);
+    assert_eq!(found.done, !is_open, "{}", show());
+    if found.done {
+        assert_eq!(number(found.answer), answers[0], "{}", show());
+    }
+}
+
+fn number(name: Option<Name>) -> u8 {
+    name.map_or(u8::MAX, |(host, upper)| 2 * host as u8 + u8::from(upper))
 }
 
 /// Random endings of a long list: what is not needed does not change the
 /// answer.
-fn some_endings(
+fn compare_with_some_endings(
     random: &mut Random,
-    priorities: &[Option<u16>],
+    items: &[Item],
     known: &[Known],
     bits: &[(usize, bool)],
-    needs: &[Need],
-    done: bool,
-    verdict: &Verdict,
+    found: &Found,
 ) {
     let (base_stop, base_up) = (surely(known, |k| k.stop), surely(known, |k| k.up));
     for _ in 0..16 {
         let (mut stop, mut up) = (base_stop, base_up);
         let sparse = 1 + random.below(8);
-        for &(i, is_up) in bits {
-            let value = u64::from(random.once_in(sparse)) << i;
+        for &(host, is_up) in bits {
+            let value = u64::from(random.once_in(sparse)) << host;
             if is_up { up |= value } else { stop |= value }
         }
-        let answer = rule(priorities, stop, up);
-        let show = || format!("{priorities:?} {known:?} stop {stop:b} up {up:b}");
-        assert!(!done || answer == verdict.answer(), "{}", show());
-        for &(i, is_up) in bits {
+        let answer = rule(items, stop, up);
+        let show = || format!("{items:?} {known:?} stop {stop:b} up {up:b}");
+        assert!(!found.done || answer == found.answer, "{}", show());
+        for &(host, is_up) in bits {
             let (other_stop, other_up) = if is_up {
-                (stop, up ^ 1 << i)
+                (stop, up ^ 1 << host)
             } else {
-                (stop ^ 1 << i, up)
+                (stop ^ 1 << host, up)
             };
-            if answer != rule(priorities, other_stop, other_up) {
-                // A fate includes the addresses.
-                let least = if is_up { Need::Fate } else { Need::Addresses };
-                assert!(needs[i] >= least, "{i} of {}", show());
+            if answer != rule(items, other_stop, other_up) {
+                // To know whether it is up includes the addresses.
+                let least = if is_up { Need::Up } else { Need::Addresses };
+                assert!(found.needs[host] >= least, "{host} of {}", show());
             }
         }
     }

@@ -1,5 +1,11 @@
-//! Which server is the answer, when that is known, and what this machine needs
-//! for it.
+//! Which server is the answer, and when that is known.
 
-mod machine;
-mod rules;
+mod deadline;
+mod doubtful;
+mod duplicates;
+mod interfaces;
+mod jobs;
+mod need;
+mod shortage;
+mod stops;
+mod verdict;

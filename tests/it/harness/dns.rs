@@ -1,4 +1,4 @@
-//! A scripted name server, for tests with a network of their own.
+//! A scripted name server, for tests in a private network.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ const HEADER: usize = 12;
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 
-/// A name server that is running, until its network is gone.
+/// A running name server. It ends with its network.
 pub struct NameServer {
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -23,10 +23,10 @@ pub struct NameServer {
 /// name type [after milliseconds] answer [/ [after milliseconds] answer ...]
 /// ```
 ///
-/// The name `*` is every name that has no line of its own, the type A or AAAA.
-/// An answer is one or more addresses, or `nodata`, `nxdomain`, `servfail`, or
-/// `silent`. Several answers are given in turn, and the last one over and over.
-/// Whatever the zone does not have does not exist.
+/// The name `*` stands for every name without a line of its own; the type is A
+/// or AAAA. An answer is one or more addresses, or `nodata`, `nxdomain`,
+/// `servfail` or `silent`. Several answers are given in turn, and then the last
+/// one again and again. Any other name does not exist.
 pub fn serve(zone: &str) -> NameServer {
     let mut lines: Vec<Line> = zone.lines().filter_map(Line::parse).collect();
     let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap());
@@ -54,7 +54,7 @@ pub fn serve(zone: &str) -> NameServer {
 }
 
 impl NameServer {
-    /// How often it was asked a question, such as `mx.test AAAA`.
+    /// How often it was asked a question such as `mx.test AAAA`.
     pub fn asked(&self, question: &str) -> usize {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|query| *query == question).count()

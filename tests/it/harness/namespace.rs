@@ -1,19 +1,19 @@
-//! Tests with a network of their own, and an `/etc` of their own.
+//! Tests in a private network, with a private `/etc`.
 //!
-//! A test calls [`run`] with its body. That runs the same test once more in
-//! another process, in network and mount namespaces of its own, and there the
-//! body is run. Nothing has to be cleaned up: the namespaces end with it.
+//! A test calls [`run`] with its body. That runs the same test again in another
+//! process, in new network and mount namespaces, and there the body runs.
+//! Nothing has to be cleaned up: the namespaces end with the process.
 //!
-//! | addresses | what becomes of a connection |
+//! | addresses | what happens to a connection |
 //! | --- | --- |
 //! | 127.0.0.0/8, ::1, fe80::1%lo | this machine |
 //! | 192.0.2.128/25, 2001:db8::a:0/112 | this machine, which has them all |
-//! | 192.0.2.0/26, 198.18.0.0/15, 2001:db8::d:0/112 | swallowed without a word |
+//! | 192.0.2.0/26, 198.18.0.0/15, 2001:db8::d:0/112 | its packets are dropped |
 //! | 192.0.2.64/26, 2001:db8::e:0/112 | unreachable |
 //! | all others | no route |
 //!
-//! The ones in the documentation networks have one source address, equally far
-//! from all, so that RFC 6724 leaves them in the order of the name server.
+//! The addresses in the documentation networks share one source address, so
+//! that RFC 6724 keeps them in the order of the name server.
 
 use std::any::type_name;
 use std::path::Path;
@@ -23,11 +23,11 @@ use std::{env, fs};
 
 use crate::harness::run::{self, LIMIT, cannot_run, command, has, has_all};
 
-/// Set in a network of its own, to the user outside.
+/// Set inside of the namespaces, to the number of the user outside.
 const INSIDE: &str = "SMTPDCHECK_TEST_NAMESPACE";
 
-/// What is sent to `void` comes out at its other end, with a link-layer
-/// address that is not that one's: it is nobody's.
+/// Packets sent to `void` come out at its other end, `end`, which ignores them:
+/// they have another link-layer address.
 const NETWORK: &str = "\
 link set lo up
 link add void type veth peer name end
@@ -45,10 +45,10 @@ route add unreachable 2001:db8::e:0/112
 route add local 2001:db8::a:0/112 dev lo src 2001:db8:1::1
 ";
 
-/// An empty folder of the namespace's own.
+/// An empty directory inside of the namespaces.
 pub const FOLDER: &str = "/etc/empty";
 
-/// Runs the body of a test in a network of its own.
+/// Runs the body of a test in a private network.
 pub fn run<Body: Fn()>(body: Body) {
     let test = test_name::<Body>();
     if env::var_os(INSIDE).is_some() {
@@ -67,15 +67,14 @@ pub fn run<Body: Fn()>(body: Body) {
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, user())
         .stdout(Stdio::piped());
-    // Much longer than a run may take: one that does not end is left to the
-    // test in there, which kills it; and a busy kernel may take a minute to
-    // end the namespaces.
+    // Much longer than a run may take: the test inside kills a run that does
+    // not end, and a busy kernel may need a minute to end the namespaces.
     let ended = run::finish(command, 6 * LIMIT);
     let stdout = String::from_utf8_lossy(&ended.stdout);
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let passed = ended.status.success() && stdout.contains("1 passed");
-    assert!(passed, "in a network of its own:\n{stdout}{stderr}");
-    // A test in there that did not run has said so.
+    assert!(passed, "in a private network:\n{stdout}{stderr}");
+    // It may say that it did not run.
     run::say(&stderr);
 }
 
@@ -99,7 +98,7 @@ fn unshare() -> Command {
 
 const ROOT: &str = "0";
 
-/// The number of this user, outside of any namespace.
+/// The number of this user, outside of the namespaces.
 fn user() -> &'static str {
     static USER: OnceLock<String> = OnceLock::new();
     USER.get_or_init(|| {
@@ -110,8 +109,8 @@ fn user() -> &'static str {
     })
 }
 
-/// The words that run a command without privileges. Who is root in a namespace
-/// alone has none to give up, and no other user to become.
+/// The words that run a command without privileges. A user who is root only
+/// inside of the namespaces has none, and cannot become another user.
 pub fn unprivileged() -> &'static [&'static str] {
     match user() {
         ROOT => &[
@@ -124,15 +123,15 @@ pub fn unprivileged() -> &'static [&'static str] {
     }
 }
 
-/// Whether the command of [`unprivileged`] is installed; where it is not, says
+/// Whether the command of [`unprivileged`] is installed. If it is not, says
 /// that the test did not run.
 pub fn has_unprivileged(test: &str) -> bool {
     let command = unprivileged().first();
     command.is_none_or(|command| has(command, test))
 }
 
-/// Puts a copy of the program into the empty folder, where every user may run
-/// it, and returns its path.
+/// Puts a copy of the program into the empty directory, where every user may
+/// run it, and returns its path.
 pub fn copy_program() -> String {
     let copy = format!("{FOLDER}/smtpdcheck");
     if !Path::new(&copy).exists() {
@@ -141,7 +140,7 @@ pub fn copy_program() -> String {
     copy
 }
 
-/// Whether this machine lets its users have namespaces, or why not.
+/// Whether this user may create namespaces, or why not.
 fn allowed() -> Result<(), &'static str> {
     static WHY: OnceLock<Option<String>> = OnceLock::new();
     let why = WHY.get_or_init(|| match unshare().arg("true").output() {
@@ -153,7 +152,7 @@ fn allowed() -> Result<(), &'static str> {
 }
 
 fn set_up() {
-    // The loader of a dynamic program under test has use for this one.
+    // For the loader, if the program under test is dynamic.
     let libraries = fs::read("/etc/ld.so.cache");
     sh("mount -t tmpfs tmpfs /etc && mkdir /etc/empty");
     if let Ok(libraries) = libraries {
@@ -161,17 +160,17 @@ fn set_up() {
     }
     fs::write("/etc/network", NETWORK).unwrap();
     sh("ip -batch /etc/network");
-    // Of all IPv6 addresses that are this machine's by a route only.
+    // Lets servers bind IPv6 addresses that only a route makes local.
     fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
-    // The C library waits for an answer longer than any test.
+    // The C library waits longer than any test.
     resolver_timeout(60);
     fs::write("/etc/nsswitch.conf", "hosts: files dns\n").unwrap();
     fs::write("/etc/host.conf", "multi on\n").unwrap();
     hosts("127.0.0.1 localhost\n");
 }
 
-/// Lets the C library wait for an answer from the name server for so many
-/// seconds. After a failure musl waits for a better answer as long.
+/// Sets how many seconds the C library waits for an answer from the name
+/// server. After a SERVFAIL, musl waits as long for a better answer.
 pub fn resolver_timeout(seconds: u32) {
     let options = format!("options timeout:{seconds} attempts:1");
     let text = format!("nameserver 127.0.0.1\n{options}\n");
@@ -183,7 +182,7 @@ pub fn hosts(text: &str) {
     fs::write("/etc/hosts", text).unwrap();
 }
 
-/// Runs a shell script, which has to succeed.
+/// Runs a shell script, which must succeed.
 #[track_caller]
 pub fn sh(script: &str) {
     let output = command("sh").args(["-c", script]).output().unwrap();

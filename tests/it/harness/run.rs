@@ -9,10 +9,10 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-/// What a busy machine may add to a time before a test calls it too long.
+/// How much longer than expected a run may take on a busy machine.
 pub const SLACK: Duration = Duration::from_secs(4);
 
-/// No run lasts longer: it is killed, and its test fails.
+/// A run that takes longer is killed, and its test fails.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 pub const fn ms(milliseconds: u64) -> Duration {
@@ -25,8 +25,8 @@ pub fn program() -> PathBuf {
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
-/// Bytes as the program shows those that anybody may have chosen: everything
-/// but printable ASCII in hexadecimal.
+/// Bytes as the program escapes them: everything but printable ASCII in
+/// hexadecimal.
 pub fn escaped(bytes: &[u8]) -> String {
     let shown = |byte: &u8| match byte {
         b' '..=b'~' => char::from(*byte).to_string(),
@@ -35,7 +35,7 @@ pub fn escaped(bytes: &[u8]) -> String {
     bytes.iter().map(shown).collect()
 }
 
-/// One run of the program, to be.
+/// A run of the program that has not begun.
 pub struct Check {
     wrapper: Vec<OsString>,
     program: PathBuf,
@@ -59,7 +59,7 @@ impl Check {
         Self::new(words.split_whitespace())
     }
 
-    /// Adds arguments that may have blanks, or bytes that are no text.
+    /// Adds arguments, which may contain blanks and any other bytes.
     pub fn arguments(mut self, more: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
         let more = more.into_iter();
         self.arguments
@@ -67,20 +67,20 @@ impl Check {
         self
     }
 
-    /// Adds a word in front of the arguments.
+    /// Adds a word before the arguments.
     pub fn first(mut self, argument: &str) -> Self {
         self.arguments.insert(0, argument.into());
         self
     }
 
-    /// Runs the program by way of another, such as `prlimit --nofile=8`, which
-    /// finds the program and its arguments behind its own.
+    /// Runs the program by means of another command, such as
+    /// `prlimit --nofile=8`.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper.extend(wrapper.iter().map(OsString::from));
         self
     }
 
-    /// Runs the program by way of a shell script, in which `"$0" "$@"` is the
+    /// Runs the program from a shell script, in which `"$0" "$@"` is the
     /// program with its arguments.
     pub fn shell(self, script: &str) -> Self {
         self.under(&["sh", "-c", script])
@@ -97,32 +97,31 @@ impl Check {
         self
     }
 
-    /// Runs the program by way of strace, where there is one. On standard error
-    /// are the system calls, a line each, and nothing of what the program says
-    /// there.
+    /// Runs the program under strace, if that is installed. Standard error has
+    /// a line for each system call, and nothing that the program writes there.
     #[track_caller]
     pub fn traced(self, test: &str) -> Option<Self> {
         let script = "exec strace -f -qq -o /dev/fd/3 \"$@\" 3>&2 2>/dev/null";
         has("strace", test).then(|| self.under(&["sh", "-c", script, "sh"]))
     }
 
-    /// Lets strace meddle with system calls such as `open,openat`, in a way
-    /// such as `error=EMFILE:when=1`; see [`has`].
+    /// Lets strace tamper with system calls such as `open,openat`, for example
+    /// by `error=EMFILE:when=1`; see [`has`].
     pub fn injecting(self, calls: &str, how: &str) -> Self {
         let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{how}"));
         let quiet = self.under(&["strace", "-f", "-qq", "-o", "/dev/null"]);
         quiet.under(&["-e", &trace, "-e", &inject])
     }
 
-    /// Runs the program. Whatever was asked of it, it ends by itself, with one
-    /// of its three statuses, and prints nothing that is not printable.
+    /// Runs the program. In every case it must end by itself with one of its
+    /// three statuses, and print nothing but printable characters.
     #[track_caller]
     pub fn run(self) -> Run {
         self.run_while(|_| {})
     }
 
-    /// The same; meanwhile something is done with its process, of which this
-    /// is the number.
+    /// The same. While the program runs, `meanwhile` is called with its process
+    /// number.
     #[track_caller]
     pub fn run_while(self, meanwhile: impl FnOnce(u32)) -> Run {
         let words = self.wrapper.into_iter().chain([self.program.into()]);
@@ -146,7 +145,7 @@ impl Check {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Run {
     command: Vec<OsString>,
     pub status: Option<i32>,
@@ -157,15 +156,15 @@ pub struct Run {
 }
 
 impl Run {
-    /// The answer is `name`, or, where that is empty, that none is up; and
-    /// nothing is on standard error.
+    /// The answer is `name`, or, if that is empty, that no server is up.
+    /// Standard error is empty.
     #[track_caller]
     pub fn prints(&self, name: &str) -> &Self {
         assert_eq!(self.stderr, "", "{self}");
         self.answers(name)
     }
 
-    /// The same, whatever is on standard error.
+    /// The same, with anything on standard error.
     #[track_caller]
     pub fn answers(&self, name: &str) -> &Self {
         let (status, stdout) = match name {
@@ -190,11 +189,18 @@ impl Run {
         self
     }
 
+    /// The same, with this reason.
+    #[track_caller]
+    pub fn fails_with(&self, reason: &str) -> &Self {
+        assert_eq!(self.stderr, format!("smtpdcheck: {reason}\n"), "{self}");
+        self.fails()
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.ended - self.started
     }
 
-    /// The run took this long, and not much longer.
+    /// The run took this long, and not much longer: see [`SLACK`].
     #[track_caller]
     pub fn after(&self, least: Duration) -> &Self {
         let elapsed = self.elapsed();
@@ -224,7 +230,7 @@ impl Display for Run {
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 pub struct Ended {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
@@ -233,19 +239,19 @@ pub struct Ended {
     pub ended: Instant,
 }
 
-/// Runs a command to its end, with nothing to read. It is killed where it lasts longer than
-/// `limit`.
+/// Runs a command with nothing to read. If it takes longer than `limit`, it is
+/// killed.
 #[track_caller]
 pub fn finish(command: Command, limit: Duration) -> Ended {
     finish_while(command, limit, |_| {})
 }
 
-/// A process that is ended with the test.
+/// A process that ends with the test at the latest.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended.
+        // Fails if it has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -295,7 +301,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>>
     })
 }
 
-/// Waits until something is so, which does not take long.
+/// Waits for something that will be true soon.
 #[track_caller]
 pub fn wait_until(condition: impl Fn() -> bool) {
     let until = Instant::now() + LIMIT;
@@ -305,9 +311,8 @@ pub fn wait_until(condition: impl Fn() -> bool) {
     }
 }
 
-/// How many rows of tables run at a time, in all tests of this process
-/// together. One has some ten descriptors, and 25 at most: with these rows a
-/// limit of 1,024 is enough.
+/// How many rows of tables run at a time in this process. A row needs about ten
+/// descriptors, and at most 25, so that a limit of 1,024 is enough.
 const ROWS: usize = 24;
 
 /// How many more rows may run.
@@ -333,8 +338,8 @@ impl Drop for Permit {
     }
 }
 
-/// Tests all rows of a table, many at a time; a panic names the row. A row has
-/// no table of its own: it would wait for the permit that it has.
+/// Tests all rows of a table, many at a time; a panic names the row. A row must
+/// not call this again: it might wait for its own permit.
 pub fn each<T: Sync>(rows: &[T], test: impl Fn(&T) + Sync) {
     let test = &test;
     thread::scope(|scope| {
@@ -350,7 +355,7 @@ pub fn each<T: Sync>(rows: &[T], test: impl Fn(&T) + Sync) {
     });
 }
 
-/// Does a thing several times, all at the same time.
+/// Does something several times at the same time.
 pub fn together(count: usize, test: impl Fn() + Sync) {
     thread::scope(|scope| {
         for _ in 0..count {
@@ -364,47 +369,47 @@ pub fn cannot_run(test: &str, why: &str) {
     say(&format!("\n*** {test} DID NOT RUN: {why} ***\n"));
     assert!(
         env::var_os("CI").is_none(),
-        "{test}: {why}, and CI leaves no test out"
+        "{test}: {why}; in CI no test may be left out"
     );
 }
 
-/// Writes to standard error, past the harness, which keeps quiet about tests
-/// that pass.
+/// Writes to standard error itself: the test harness captures what `eprintln!`
+/// writes, and shows nothing of a test that passes.
 pub fn say(text: &str) {
     io::stderr().write_all(text.as_bytes()).unwrap();
 }
 
-/// Where commands are looked for. On Debian an ordinary user's search path does
-/// not have the last two folders, but `ip` and `chroot` are of use to anybody.
+/// Where commands are looked for. On Debian the last two directories are not in
+/// an ordinary user's search path, but have `ip` and `chroot`.
 fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::join_paths(env::split_paths(&path).chain(system)).unwrap()
 }
 
-/// Where a command is installed.
+/// The path of a command, if it is installed.
 fn find(name: &OsStr) -> Option<PathBuf> {
     let folders = search_path();
     let mut paths = env::split_paths(&folders).map(|folder| folder.join(name));
     paths.find(|path| path.is_file())
 }
 
-/// A command that may be in any of these folders, and so may those that it runs.
+/// A command in any of these directories, as may be those that it runs.
 pub fn command(name: impl AsRef<OsStr>) -> Command {
     let name = name.as_ref();
-    // With a path of its own it is started without a fork of this process.
+    // Given a path, the standard library starts it without a fork.
     let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));
     command.env("PATH", search_path());
     command
 }
 
-/// Whether all these commands are installed; where one is not, says that the
-/// test did not run.
+/// Whether all these commands are installed. If one is not, says that the test
+/// did not run.
 pub fn has_all(commands: &[&str], test: &str) -> bool {
     commands.iter().all(|command| has(command, test))
 }
 
-/// Whether a command is installed; where it is not, says that the test did not run.
+/// Whether a command is installed. If it is not, says that the test did not run.
 pub fn has(command: &str, test: &str) -> bool {
     let found = find(command.as_ref()).is_some();
     if !found {

@@ -1,8 +1,8 @@
-//! SMTP servers that play a script, and record how each client took it.
+//! SMTP servers that play a script and record what each client does.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::harness::run::{Check, LIMIT, ms, wait_until};
 
-/// What a server does next. At the end of its script it takes in what the
-/// client still sends, until that hangs up.
+/// What a server does next. After its script it reads until the client closes
+/// the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     Send(&'static [u8]),
-    /// Sends this again and again, until the client hangs up.
+    /// Sends this again and again, until the client closes the connection.
     Endless(&'static [u8]),
-    /// Lets time pass, or until the client hangs up.
+    /// Waits, unless the client closes the connection.
     Wait(Duration),
-    /// Takes bytes in until these are the last.
+    /// Reads until these are the last bytes.
     Expect(&'static [u8]),
     /// Ends its side of the connection.
     Close,
@@ -30,31 +30,31 @@ pub use Step::{Close, Endless, Expect, Reset, Send, Wait};
 
 /// A server that is up.
 pub const UP: &[Step] = &[Send(b"220 mx.test ESMTP\r\n")];
-/// A server that is down, and says so at once.
+/// A server that is down, and says so immediately.
 pub const DOWN: &[Step] = &[Send(b"554 mx.test takes no mail\r\n")];
-/// A server that never says anything.
+/// A server that never greets.
 pub const SILENT: &[Step] = &[];
 
-/// A server that is up, but takes its time.
+/// A server that is up, but greets late.
 pub fn up_after(delay: Duration) -> [Step; 2] {
     [Wait(delay), UP[0]]
 }
 
-/// A server that is down, but takes its time to say so.
+/// A server that is down, and says so late.
 pub fn down_after(delay: Duration) -> [Step; 2] {
     [Wait(delay), DOWN[0]]
 }
 
-/// A TCP port for the servers of one test: the program takes only one. On an
-/// address without a server connections are refused.
+/// A TCP port for all servers of one test: the program connects to one port
+/// only. At an address without a server, connections are refused.
 pub struct Port {
     pub number: u16,
-    /// Keeps the port from other tests.
+    /// Keeps other tests from using the port.
     _reserved: Option<[Socket; 2]>,
 }
 
 impl Port {
-    /// A port that nobody has on any address.
+    /// A port that is free on all addresses.
     pub fn new() -> Self {
         let any = Ipv4Addr::UNSPECIFIED;
         loop {
@@ -63,7 +63,7 @@ impl Port {
             let ipv6 = bind((Ipv6Addr::UNSPECIFIED, number).into());
             match ipv6 {
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-                // Without IPv6 nobody can be in the way there.
+                // Without IPv6 it is free there.
                 Err(_) => {
                     let _reserved = None;
                     return Port { number, _reserved };
@@ -76,7 +76,7 @@ impl Port {
         }
     }
 
-    /// The program's own default, for tests with a network of their own.
+    /// The program's default, for tests in a private network.
     pub fn smtp() -> Self {
         Port {
             number: 25,
@@ -109,8 +109,8 @@ impl Port {
         }
     }
 
-    /// A server that is never going to accept a connection, though its system
-    /// does: it has room for so many that wait.
+    /// A server that never accepts a connection, though its system completes
+    /// as many as the queue holds.
     pub fn listen(&self, address: &str, backlog: i32) -> TcpListener {
         let address = match address.contains(':') {
             true => format!("[{address}]:{}", self.number),
@@ -122,8 +122,8 @@ impl Port {
         socket.into()
     }
 
-    /// A server whose queue of waiting connections is full: its system does
-    /// not answer any more.
+    /// A server whose queue of connections is full, so that its system does not
+    /// answer.
     pub fn full(&self, address: &str) -> (TcpListener, Vec<TcpStream>) {
         let listener = self.listen(address, 0);
         let address = listener.local_addr().unwrap();
@@ -135,7 +135,7 @@ impl Port {
     }
 }
 
-/// The next client of a server, which is to come.
+/// Waits for the next client of a server.
 #[track_caller]
 pub fn accept(server: &TcpListener) -> TcpStream {
     SockRef::from(server).set_read_timeout(Some(LIMIT)).unwrap();
@@ -143,21 +143,27 @@ pub fn accept(server: &TcpListener) -> TcpStream {
     client
 }
 
-/// How far a connection has come, by its number in the kernel's table.
+/// The state of a connection, by its number in the kernel's table.
 #[derive(Clone, Copy)]
 pub enum Tcp {
     Established = 1,
-    /// The first packet is sent, and not answered.
+    /// The first packet has been sent, and not answered.
     SynSent = 2,
 }
 
 impl Tcp {
-    /// Waits until a client on this machine has come so far with a server.
+    /// Waits until a client's connection to a server is in this state.
     #[track_caller]
     pub fn wait(self, server: &TcpListener) {
         let SocketAddr::V4(address) = server.local_addr().unwrap() else {
             panic!("{server:?}");
         };
+        self.wait_for(address);
+    }
+
+    /// The same, whoever has the address.
+    #[track_caller]
+    pub fn wait_for(self, address: SocketAddrV4) {
         let (ip, port) = (u32::from_ne_bytes(address.ip().octets()), address.port());
         let entry = format!(" {ip:08X}:{port:04X} {:02X} ", self as u8);
         let table = || fs::read_to_string("/proc/net/tcp").unwrap();
@@ -176,8 +182,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A server that is running. It ends with the test at the latest: then its
-/// threads have ended, and its descriptors are closed.
+/// A running server. It ends with the test at the latest: then its threads have
+/// ended, and its descriptors are closed.
 pub struct Server {
     address: SocketAddr,
     last: Arc<Mutex<Option<SocketAddr>>>,
@@ -185,8 +191,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Ends the server, and returns all its connections. Those of a program
-    /// that has ended are among them: the last to be accepted is this one's.
+    /// Ends the server, and returns all its connections, including every one of
+    /// a program that has ended: the last one to be accepted is made here.
     pub fn finish(mut self) -> Vec<Connection> {
         self.end().unwrap()
     }
@@ -195,7 +201,7 @@ impl Server {
         let Some(accepting) = self.accepting.take() else {
             return Ok(Vec::new());
         };
-        // The same interface, where the address is a link-local one.
+        // From the same interface, if the address is link-local.
         let mut address = self.address;
         address.set_port(0);
         let last = bind(address)?;
@@ -249,19 +255,19 @@ fn serve(
 pub enum End {
     /// The client closed it.
     Closed,
-    /// The client reset it, or closed it while there was more to be read.
+    /// The client reset it, or closed it before it had read everything.
     Reset,
     /// The script reset it.
     Script,
-    /// The client would not end it.
+    /// The client did not end it.
     Never,
 }
 
 /// What happened on one connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// What the client sent when it was the server's turn: the script was
-    /// still being played, and expected nothing.
+    /// What the client sent when it was the server's turn: during the script,
+    /// which expected nothing.
     pub early: Vec<u8>,
     /// What the client sent when it was its turn.
     pub received: Vec<u8>,
@@ -295,7 +301,7 @@ impl Connection {
         self
     }
 
-    /// Takes one step, or returns how the connection ended meanwhile.
+    /// Plays one step; returns how the connection ended, if it did.
     fn step(&mut self, step: Step, stream: &mut TcpStream) -> Option<End> {
         match step {
             Send(bytes) => {
@@ -312,7 +318,7 @@ impl Connection {
             Wait(time) => listen(stream, time, &mut self.early, b""),
             Expect(bytes) => listen(stream, LIMIT, &mut self.received, bytes),
             Close => {
-                // Fails where the client was faster.
+                // Fails if the client has closed it.
                 let _ = stream.shutdown(Shutdown::Write);
                 None
             }
@@ -325,11 +331,16 @@ impl Connection {
     }
 }
 
-/// Takes bytes in until `last` are the last of them, the time is over, or the
+/// Reads until `last` are the last bytes or the time is over, or until the
 /// client ends the connection: then returns how.
-fn listen(stream: &mut TcpStream, time: Duration, taken: &mut Vec<u8>, last: &[u8]) -> Option<End> {
+fn listen(
+    stream: &mut TcpStream,
+    time: Duration,
+    received: &mut Vec<u8>,
+    last: &[u8],
+) -> Option<End> {
     let until = Instant::now() + time;
-    while last.is_empty() || !taken.ends_with(last) {
+    while last.is_empty() || !received.ends_with(last) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -338,8 +349,8 @@ fn listen(stream: &mut TcpStream, time: Duration, taken: &mut Vec<u8>, last: &[u
         let mut byte = [0];
         match stream.read(&mut byte) {
             Ok(0) => return Some(End::Closed),
-            Ok(_) => taken.extend(byte),
-            // A machine that is stopped and goes on interrupts whoever waits for a limited time.
+            Ok(_) => received.extend(byte),
+            // A machine that was suspended interrupts a read with a timeout.
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => return Some(End::Reset),
@@ -357,6 +368,6 @@ fn a_server_ends_with_its_test() {
     drop(TcpStream::connect(address).unwrap());
     drop(server);
     assert_eq!(shared.strong_count(), 0, "its thread");
-    // A process that is just being started may have its listener a moment longer.
+    // A process that is being started may hold the listener a moment longer.
     wait_until(|| TcpStream::connect(address).is_err());
 }

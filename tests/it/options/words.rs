@@ -1,13 +1,22 @@
-//! The program, its manual and its README say the same.
+//! The program, its manual and its README agree.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::harness::run::Check;
-use crate::probe::names::CLASSIC_USE;
+use crate::harness::smtp::{Port, UP};
+use crate::harness::{dns, namespace};
 
 fn help() -> String {
     Check::words("--help").run().stdout
+}
+
+fn manual() -> String {
+    text("src/smtpdcheck.1")
+}
+
+fn readme() -> String {
+    text("README.md")
 }
 
 /// The text of a file of the project.
@@ -24,69 +33,149 @@ fn is_option(word: &str) -> bool {
     })
 }
 
-/// The options among the words of a text, whatever stands around them.
+/// The options among the words of a text, without punctuation.
 fn options(text: &str) -> BTreeSet<String> {
     let around = |c: char| c.is_whitespace() || ",|[](){}`=\"'.;:…".contains(c);
     let words = text.split(around).filter(|word| is_option(word));
     words.map(String::from).collect()
 }
 
-/// The options that the manual explains: `.It Fl v , Fl -verbose`.
-fn manual_options() -> BTreeSet<String> {
-    let manual = text("src/smtpdcheck.1");
-    let items = manual.lines().filter_map(|line| line.strip_prefix(".It "));
-    let flags = items.flat_map(|item| item.split("Fl ").skip(1));
-    let names = flags.map(|flag| flag.trim().split(' ').next().unwrap().to_owned());
+/// The options of a line of mdoc such as `.It Fl v , Fl -verbose`.
+fn mdoc_options(line: &str) -> BTreeSet<String> {
+    let flags = line.split("Fl ").skip(1);
+    let names = flags.filter_map(|flag| flag.split_whitespace().next());
     names.map(|name| format!("-{name}")).collect()
 }
 
-/// The options of the README's table of them: rows that begin with one.
-fn readme_options() -> BTreeSet<String> {
-    let readme = text("README.md");
-    let rows = readme.lines().filter(|line| line.starts_with("| `-"));
-    rows.flat_map(|row| options(row.split('|').nth(1).unwrap()))
-        .collect()
+/// What a text says of each option: its options, and their description.
+type Entry = (BTreeSet<String>, String);
+
+/// Splits a text into entries, each of which begins with a line of options.
+fn entries(text: &str, options_of: impl Fn(&str) -> BTreeSet<String>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for line in text.lines() {
+        let options = options_of(line);
+        if !options.is_empty() {
+            entries.push((options, String::new()));
+        }
+        if let Some((_, description)) = entries.last_mut() {
+            description.push_str(line);
+            description.push('\n');
+        }
+    }
+    entries
+}
+
+fn help_entries() -> Vec<Entry> {
+    entries(&help(), |line| match line.trim_start().starts_with('-') {
+        // Two blanks separate the options from their description.
+        true => options(line.trim_start().split("  ").next().unwrap()),
+        false => BTreeSet::new(),
+    })
+}
+
+fn manual_entries() -> Vec<Entry> {
+    entries(&manual(), |line| match line.starts_with(".It Fl ") {
+        true => mdoc_options(line),
+        false => BTreeSet::new(),
+    })
+}
+
+/// The rows of the README's table of options.
+fn readme_entries() -> Vec<Entry> {
+    entries(&readme(), |line| match line.starts_with("| `-") {
+        true => options(line.split('|').nth(1).unwrap()),
+        false => BTreeSet::new(),
+    })
+}
+
+fn names(entries: Vec<Entry>) -> BTreeSet<String> {
+    entries.into_iter().flat_map(|(names, _)| names).collect()
 }
 
 #[test]
 fn the_manual_explains_every_option_and_no_other() {
-    assert_eq!(manual_options(), options(&help()));
+    assert_eq!(names(manual_entries()), options(&help()));
 }
 
 #[test]
 fn the_readme_explains_every_option_and_no_other() {
-    assert_eq!(readme_options(), options(&help()));
+    assert_eq!(names(readme_entries()), options(&help()));
 }
 
-/// A test runs this very script.
+/// The first number after the word "default".
+fn default_value(description: &str) -> Option<&str> {
+    let (_, after) = description.split_once("efault")?;
+    let mut numbers = after.split(|c: char| !c.is_ascii_digit());
+    numbers.find(|number| !number.is_empty())
+}
+
 #[test]
-fn the_readme_has_the_classic_use() {
-    let readme = text("README.md");
-    for line in CLASSIC_USE.lines() {
-        assert!(readme.contains(line), "{line}");
+fn every_text_names_the_defaults() {
+    let texts = [
+        ("help", help_entries()),
+        ("manual", manual_entries()),
+        ("README", readme_entries()),
+    ];
+    let defaults = [("--timeout", "10"), ("--port", "25"), ("--cache-ttl", "60")];
+    for (text, entries) in texts {
+        for (option, value) in defaults {
+            let entry = entries.iter().find(|(names, _)| names.contains(option));
+            let (_, description) = entry.unwrap_or_else(|| panic!("{text}: no {option}"));
+            let found = default_value(description);
+            assert_eq!(found, Some(value), "{text}: {option}");
+        }
     }
 }
 
-/// What this finds in texts of the kind that it reads.
+#[test]
+fn every_text_has_the_synopsis() {
+    let synopsis = "[prio:]server";
+    assert!(help().lines().next().unwrap().contains(synopsis));
+    assert!(readme().contains(synopsis), "README");
+    let manual = manual();
+    let (_, section) = manual.split_once(".Sh SYNOPSIS\n").unwrap();
+    let (section, _) = section.split_once("\n.Sh ").unwrap();
+    // Brackets are macros there.
+    let macros = ["Op", "Oo", "Oc", "Ar", "Ns", "Sm", "Pf", "No", "off", "on"];
+    let words = section.split_whitespace();
+    let words = words.filter(|word| !macros.contains(&word.trim_start_matches('.')));
+    let shown: String = words.collect();
+    assert!(shown.contains("prio:server"), "manual: {shown}");
+}
+
+/// What these tests read from texts of these kinds.
 #[test]
 fn options_are_found() {
     let found = options("  -v, --verbose  do [--stop HOST] -4|-6 --port=25 -- a-b -");
     let expected = ["--port", "--stop", "--verbose", "-4", "-6", "-v"];
     assert_eq!(found, BTreeSet::from(expected.map(String::from)));
+    let found = mdoc_options(".It Fl v , Fl -verbose Ar n");
+    assert_eq!(found, BTreeSet::from(["-v", "--verbose"].map(String::from)));
+    let described = [
+        ("time limit (default 10; 0: no limit)", Some("10")),
+        ("| Default: 25 |", Some("25")),
+        ("The default is\n60.", Some("60")),
+        ("as many as allowed (default: all)", None),
+        ("10 seconds", None),
+    ];
+    for (description, value) in described {
+        assert_eq!(default_value(description), value, "{description}");
+    }
 }
 
 #[test]
 fn every_option_of_the_help_is_one() {
     for option in options(&help()) {
         let run = Check::words(&option).run();
-        assert!(!run.stderr.contains("does not exist"), "{run}");
+        assert!(!run.stderr.contains("unknown option"), "{run}");
     }
 }
 
 #[test]
 fn the_help_fits_a_screen_and_explains_the_exit_status() {
     let help = help();
-    assert!(help.lines().count() <= 24, "{help}");
+    assert!(help.lines().count() <= 45, "{help}");
     assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     let (_, statuses) = help.split_once("Exit status:\n").unwrap();
     for status in ["0", "1", "2"] {
@@ -97,18 +186,91 @@ fn the_help_fits_a_screen_and_explains_the_exit_status() {
 
 #[test]
 fn every_text_explains_every_exit_status() {
-    let manual = text("src/smtpdcheck.1");
+    let manual = manual();
     let (_, statuses) = manual.split_once(".Sh EXIT STATUS\n").unwrap();
-    let readme = text("README.md");
+    let readme = readme();
     for status in ["0", "1", "2"] {
-        assert!(
-            statuses.contains(&format!(".It {status}\n")),
-            "manual: {status}"
-        );
+        let item = |line: &str| {
+            let words = line.strip_prefix(".It ").unwrap_or_default();
+            words.split(' ').any(|word| word == status)
+        };
+        assert!(statuses.lines().any(item), "manual: {status}");
         let row = |line: &str| {
-            let cells: Vec<_> = line.split('|').map(str::trim).collect();
-            line.starts_with('|') && cells.iter().any(|cell| cell.trim_matches('`') == status)
+            let mut cells = line.split('|').map(str::trim);
+            line.starts_with('|') && cells.any(|cell| cell.trim_matches('`') == status)
         };
         assert!(readme.lines().any(row), "README: {status}");
     }
+}
+
+/// Every example in a text that runs this command: the lines around it, up to
+/// empty ones and those that mark a block.
+fn examples(text: &str, command: &str) -> Vec<String> {
+    let is_end = |line: &str| line.is_empty() || line.starts_with("```") || line.starts_with('.');
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let blocks = lines.split(|line| is_end(line));
+    let examples = blocks.filter(|lines| lines.iter().any(|line| line.contains(command)));
+    examples.map(|lines| lines.join("\n")).collect()
+}
+
+/// What Mail Avenger provides for its scripts.
+const AVENGER: &str = r#"
+smtpdcheck() { "$0" "$@"; }
+dns() { test "$2 $3" = "mx example.test" && RECIP_MXES="10:mx1.test 20:mx2.test 30:mx3.test"; }
+defer() { echo "$1"; exit 1; }
+RECIPIENT_HOST=example.test
+MYIP=127.0.0.9
+"#;
+
+/// The scripts for Mail Avenger in README and manual.
+fn avenger_scripts() -> Vec<String> {
+    let manual = manual().replace(r"\(ga", "`").replace(r"\(dq", "\"");
+    let of = |text: &str| examples(text, "smtpdcheck --stop $MYIP");
+    let scripts = [of(&readme()), of(&manual)];
+    assert!(!scripts.iter().any(Vec::is_empty), "{scripts:?}");
+    scripts.concat()
+}
+
+#[test]
+fn the_scripts_of_a_secondary() {
+    namespace::run(|| {
+        let scripts = avenger_scripts();
+        let _names = dns::serve(
+            "mx1.test A 127.0.0.2
+             mx1.test AAAA nodata
+             mx2.test A 127.0.0.9
+             mx2.test AAAA nodata
+             mx3.test A 127.0.0.3
+             mx3.test AAAA nodata",
+        );
+        let port = Port::smtp();
+        let _later = port.serve("127.0.0.3", UP);
+        let check = |script: &str| {
+            let script = format!("{AVENGER}{script}\nexit 0");
+            Check::words("").shell(&script).run()
+        };
+        for script in &scripts {
+            check(script).prints("");
+        }
+        let _first = port.serve("127.0.0.2", UP);
+        for script in &scripts {
+            let run = check(script);
+            assert!(run.stdout.contains("mx1.test"), "{run}");
+            assert_eq!((run.status, &*run.stderr), (Some(1), ""), "{run}");
+        }
+    });
+}
+
+/// The example of the help, with its first server up.
+#[test]
+fn the_example_of_the_help() {
+    namespace::run(|| {
+        let _names = dns::serve("* A 192.0.2.200\n* AAAA nodata");
+        let _up = Port::smtp().serve("192.0.2.200", UP);
+        let help = help();
+        let mut lines = help.lines();
+        let example = lines.find_map(|line| line.strip_prefix("  smtpdcheck "));
+        let run = Check::words(example.unwrap()).run();
+        assert_eq!((run.status, &*run.stderr), (Some(1), ""), "{run}");
+    });
 }

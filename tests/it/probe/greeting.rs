@@ -1,5 +1,5 @@
-//! Greetings of every kind: the verdict, when it comes, and what the server
-//! gets to see of it.
+//! Greetings of every kind: up or down, when that is known, and what the server
+//! receives.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::harness::smtp::{Connection, DOWN, End, Port, down_after};
 
 const QUIT: &[u8] = b"QUIT\r\n";
 
-/// Time for a client that errs to do so. A client that hangs up cuts it short.
+/// Time for a wrong client to send something. It ends when the client closes
+/// the connection.
 const PAUSE: Step = Wait(ms(300));
 
-/// A greeting that is up. What it must have received is what it gets from a
-/// program that still waits for another server, and so has the time to listen
-/// to the end.
+/// Greetings of servers that are up, and what the server must receive from a
+/// program that waits for another server, and so has time to read to the end.
 const UP: &[(&[Step], &[u8])] = &[
     (&[Send(b"220 mx.test ESMTP\r\n")], QUIT),
     (&[Send(b"220 \r\n")], QUIT),
@@ -58,7 +58,7 @@ const UP: &[(&[Step], &[u8])] = &[
         ],
         QUIT,
     ),
-    // Up from the first line, but the last one never comes.
+    // Up by the first line, but the last one never comes.
     (&[Send(b"220-mx.test\r\n")], b""),
     (&[Send(b"220-mx.test\r\n"), Close], b""),
     (&[Send(b"220-")], b""),
@@ -75,7 +75,7 @@ const UP: &[(&[Step], &[u8])] = &[
     ),
 ];
 
-/// A greeting that is down, and known to be at once.
+/// Greetings of servers that are down, which is known immediately.
 const DOWN_AT_ONCE: &[&[Step]] = &[
     &[Send(b"554 mx.test takes no mail\r\n")],
     &[Send(b"554-mx.test\r\n554 takes no mail\r\n")],
@@ -110,7 +110,7 @@ const DOWN_AT_ONCE: &[&[Step]] = &[
     &[Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Close],
     &[Send(b"SSH-2.0-OpenSSH_9.2p1\r\n")],
     &[Send(b"\x15\x03\x01\x00\x02\x02\x0a"), Close],
-    // The first byte that is no part of a 220 decides.
+    // The first wrong byte decides.
     &[Send(b"5")],
     &[Send(b"4")],
     &[Send(b"\0")],
@@ -122,7 +122,7 @@ const DOWN_AT_ONCE: &[&[Step]] = &[
     &[Endless(b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx")],
     &[Endless(b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")],
     &[Endless(b"554-mx.test\r\n")],
-    // And so does an end.
+    // So does the end of the connection.
     &[Close],
     &[Send(b"2"), Close],
     &[Send(b"22"), Close],
@@ -135,7 +135,7 @@ const DOWN_AT_ONCE: &[&[Step]] = &[
     &[Send(b"220"), PAUSE, Reset],
 ];
 
-/// A greeting that may still turn out either way, until the deadline.
+/// Greetings that are undecided until the deadline.
 const UNDECIDED: &[&[Step]] = &[
     &[],
     &[Send(b"2")],
@@ -154,8 +154,8 @@ fn play(script: &[Step], list: &str, answer: &str, after: Duration) -> Connectio
 }
 
 const ALONE: &str = "--timeout=20 127.0.0.2";
-/// The server of interest is the second, and the first is slow: for a second
-/// the answer is not known, and the second server is listened to.
+/// The server in question is the second one. The first one leaves the answer
+/// open for a second, and the program reads what the second one sends.
 const BEHIND_A_SLOW_ONE: &str = "--timeout=20 127.0.0.3 127.0.0.2";
 
 #[test]
@@ -167,8 +167,8 @@ fn up() {
     });
 }
 
-/// The same where it is the answer: its first four bytes are enough, and QUIT
-/// is sent only where the last line has come with them.
+/// The server is the answer: its first four bytes are enough, and QUIT is sent
+/// only if the last line has come with them.
 #[test]
 fn up_at_once() {
     each(UP, |(script, received)| {
@@ -203,7 +203,7 @@ fn undecided_until_the_deadline() {
     });
 }
 
-/// The pieces, with time between any two.
+/// A script that sends these pieces, with pauses between them.
 fn pieces(pieces: impl IntoIterator<Item = &'static [u8]>, pause: Duration) -> Vec<Step> {
     let steps = pieces
         .into_iter()
@@ -238,7 +238,7 @@ fn split_anywhere() {
     }
 }
 
-/// The deadline is one for the whole greeting, however lively the server is.
+/// There is one deadline for the greeting, however often the server sends a byte.
 #[test]
 fn one_byte_every_second_and_a_half() {
     let script = pieces(GREETING.chunks(1), ms(1500));
@@ -263,10 +263,10 @@ fn a_good_server_sees_an_orderly_end() {
     }
 }
 
-/// The program does not listen to an endless greeting for longer than it may
-/// need, though it has the time.
+/// The program reads no more of an endless greeting than it needs, though it has
+/// the time.
 #[test]
-fn an_endless_greeting_is_hung_up_on() {
+fn an_endless_greeting_is_not_read_to_the_end() {
     let endless: [[Step; 2]; 2] = [
         [Send(b"220 mx.test"), Endless(b" and so on")],
         [Send(b"220-mx.test\r\n"), Endless(b"220-and so on\r\n")],
@@ -282,9 +282,8 @@ fn an_endless_greeting_is_hung_up_on() {
     });
 }
 
-/// A client may hang up on a server that is down, but is never rude to it.
 #[test]
-fn a_server_that_is_down_gets_no_byte_while_others_are_waited_for() {
+fn a_server_that_is_down_receives_nothing() {
     let connection = play(DOWN, BEHIND_A_SLOW_ONE, "", ms(1000));
     assert_eq!([connection.early, connection.received].concat(), b"");
 }

@@ -1,5 +1,6 @@
-//! One server: its names, its addresses, its greeting.
+//! One server: its addresses, its deadline, its greeting.
 
+mod attempts;
 mod greeting;
-pub mod names;
+mod reset;
 mod servers;

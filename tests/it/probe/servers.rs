@@ -1,51 +1,31 @@
-//! Probes by address: the deadline, the port, how many at a time, and servers
-//! that fail in other ways than by their greeting.
+//! One server: its port, its deadline, and failures before a greeting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::run::{each, ms};
-use crate::harness::smtp::{
-    Connection, DOWN, Port, SILENT, Send, Server, UP, Wait, down_after, up_after,
-};
+use crate::harness::namespace;
+use crate::harness::run::{Check, each, ms};
+use crate::harness::smtp::{DOWN, Port, SILENT, Send, UP, Wait, down_after, up_after};
+use crate::harness::zone::check;
 
-/// So many servers, from 127.0.1.1 on, and their addresses.
-fn many(port: &Port, count: usize, script: &[crate::harness::smtp::Step]) -> (Vec<Server>, String) {
-    let addresses: Vec<_> = (1..=count).map(|n| format!("127.0.1.{n}")).collect();
-    let servers = addresses.iter().map(|a| port.serve(a, script)).collect();
-    (servers, addresses.join(" "))
-}
-
-fn connections(servers: Vec<Server>) -> Vec<Connection> {
-    servers.into_iter().flat_map(Server::finish).collect()
-}
-
-/// How many of the connections there were at the same time, for so long: a
-/// server sees the end of one connection later than the beginning of the next.
-fn most_at_a_time(connections: &[Connection], while_at_least: Duration) -> usize {
-    let during = |moment: Instant| {
-        let open = |c: &&Connection| c.accepted <= moment && moment < c.ended;
-        connections.iter().filter(open).count()
-    };
-    let moments = connections.iter().map(|c| c.accepted + while_at_least);
-    moments.map(during).max().unwrap()
+#[test]
+fn the_port_is_the_one_given() {
+    let (port, other) = (Port::new(), Port::new());
+    let _down = port.serve("127.0.0.2", DOWN);
+    let _up = other.serve("127.0.0.2", UP);
+    port.check("127.0.0.2").run().prints("");
+    other.check("127.0.0.2").run().prints("127.0.0.2");
 }
 
 #[test]
-fn all_servers_are_probed_at_the_same_time() {
-    let port = Port::new();
-    let (servers, list) = many(&port, 40, &down_after(ms(1500)));
-    port.check(&list).run().prints("").after(ms(1500));
-    let connections = connections(servers);
-    assert_eq!(connections.len(), 40);
-    assert_eq!(most_at_a_time(&connections, ms(0)), 40);
-}
-
-#[test]
-fn all_deadlines_begin_together() {
-    let port = Port::new();
-    let (_servers, list) = many(&port, 40, SILENT);
-    let words = format!("--timeout 1.5 {list}");
-    port.check(&words).run().prints("").after(ms(1500));
+fn the_default_port_is_25() {
+    namespace::run(|| {
+        let server = Port::smtp().serve("127.0.0.2", UP);
+        let _other = Port::new().serve("127.0.0.3", UP);
+        Check::words("127.0.0.3 127.0.0.2")
+            .run()
+            .prints("127.0.0.2");
+        assert_eq!(server.count(), 1);
+    });
 }
 
 #[test]
@@ -63,7 +43,7 @@ fn the_timeout_is_the_one_given() {
             1200,
         ),
         ("--timeout 0.5", &up_after(ms(3000)), "", 500),
-        // Ten seconds where none is given, and none at all where it is 0.
+        // The default is ten seconds, and 0 is no limit.
         ("", SILENT, "", 10_000),
         ("", &up_after(ms(7000)), "127.0.0.2", 7000),
         ("--timeout 0", &up_after(ms(11_000)), "127.0.0.2", 11_000),
@@ -78,7 +58,30 @@ fn the_timeout_is_the_one_given() {
     });
 }
 
-/// Neither refused, nor accepted and never read, nor unanswered is an error.
+/// One deadline covers lookup, connecting and greeting.
+#[test]
+fn the_deadline_covers_all_stages() {
+    namespace::run(|| {
+        check(
+            "silent.test A after 2000 192.0.2.251
+             silent.test AAAA nodata
+             swallowed.test A after 2000 192.0.2.1
+             swallowed.test AAAA nodata
+             up.test A after 2000 192.0.2.1 192.0.2.200
+             up.test AAAA nodata",
+            &["192.0.2.200"],
+            &[
+                // With one deadline for each stage these would take longer.
+                ("--timeout=2.5 silent.test", "", 2500),
+                ("--timeout=2.5 swallowed.test", "", 2500),
+                ("--timeout=6 up.test", "up.test", 2250),
+                ("--timeout=1 up.test", "", 1000),
+            ],
+        );
+    });
+}
+
+/// Refused, accepted by the system only, and not answered at all.
 #[test]
 fn servers_that_do_not_answer_are_down() {
     let port = Port::new();
@@ -104,65 +107,35 @@ fn servers_that_do_not_answer_are_down() {
 }
 
 #[test]
-fn the_port_is_the_one_given() {
-    let (port, other) = (Port::new(), Port::new());
-    let _down = port.serve("127.0.0.2", DOWN);
-    let _up = other.serve("127.0.0.2", UP);
-    port.check("127.0.0.2").run().prints("");
-    other.check("127.0.0.2").run().prints("127.0.0.2");
-}
-
-#[test]
-fn jobs_limits_how_many_are_probed_at_a_time() {
-    let rows = [(1, 4), (2, 6), (3, 7), (7, 7), (100, 8)];
-    each(&rows, |(jobs, count)| {
-        let port = Port::new();
-        let (servers, list) = many(&port, *count, &down_after(ms(500)));
-        let rounds = u32::try_from(count.div_ceil(*jobs)).unwrap();
-        let run = port.check(&format!("--jobs {jobs} {list}")).run();
-        run.prints("").after(ms(500) * rounds);
-        let connections = connections(servers);
-        assert_eq!(connections.len(), *count, "{run}");
-        assert!(
-            most_at_a_time(&connections, ms(250)) <= *jobs,
-            "{run}{connections:?}"
+fn servers_by_address_that_do_not_answer_are_down() {
+    namespace::run(|| {
+        check(
+            "",
+            &["192.0.2.200"],
+            &[
+                ("192.0.2.64", "", 0),
+                ("10.0.0.1", "", 0),
+                ("[2001:db8::e:1]", "", 0),
+                ("[2001:db8:ffff::1]", "", 0),
+                ("192.0.2.240 [2001:db8::a:240]", "", 0),
+                ("255.255.255.255", "", 0),
+                ("224.0.0.1", "", 0),
+                ("[ff02::1]", "", 0),
+                ("[fe80::1]", "", 0),
+                ("--timeout=1.5 192.0.2.1 [2001:db8::d:1]", "", 1500),
+                (
+                    "192.0.2.64 10.0.0.1 192.0.2.200 192.0.2.1",
+                    "192.0.2.200",
+                    0,
+                ),
+                ("--timeout=1.5 192.0.2.1 192.0.2.200", "192.0.2.200", 1500),
+            ],
         );
     });
 }
 
-#[test]
-fn jobs_1_probes_in_succession_each_with_its_own_deadline() {
-    let port = Port::new();
-    let (silent, list) = many(&port, 2, SILENT);
-    let later = port.serve("127.0.0.2", &up_after(ms(700)));
-    let last = port.serve("127.0.0.3", UP);
-    let words = format!("--jobs 1 --timeout 2 {list} 127.0.0.2 127.0.0.3");
-    let run = port.check(&words).run();
-    run.prints("127.0.0.2").after(ms(4700));
-    let connections = connections(silent);
-    for pair in connections.windows(2) {
-        let between = pair[1].accepted - pair[0].accepted;
-        // A busy machine may show a server its client a little late.
-        assert!(between > ms(1950), "{run}{between:?}");
-    }
-    assert_eq!(later.count(), 1);
-    assert_eq!(last.count(), 0, "the answer was known");
-}
-
-/// With two at a time, the second place is taken again as soon as it is free.
-#[test]
-fn jobs_begin_when_another_ends() {
-    let port = Port::new();
-    let slow = port.serve("127.0.0.2", &down_after(ms(1500)));
-    let (servers, list) = many(&port, 4, &down_after(ms(100)));
-    let check = port.check(&format!("--jobs 2 127.0.0.2 {list}"));
-    check.run().prints("").after(ms(1500));
-    let until = slow.only().ended;
-    assert!(connections(servers).iter().all(|c| c.ended < until));
-}
-
-/// The answer comes with the byte that decides it. A busy machine may miss
-/// that now and then, but not always.
+/// The answer comes when the deciding byte has come. A busy machine may be slow
+/// now and then, but not always.
 #[test]
 fn the_answer_comes_within_milliseconds() {
     let script = [Send(b"22"), Wait(ms(150)), Send(b"0 mx.test\r\n")];

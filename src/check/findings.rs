@@ -1,0 +1,221 @@
+//! What is known of each host, told to the verdict, the cache and the report.
+
+use std::time::Duration;
+
+use super::list::List;
+use super::stops::Standing;
+use super::verdict::{Known, Verdict};
+use crate::options::Options;
+use crate::probe::Probe;
+use crate::report::{Report, Unneeded};
+use crate::server::Server;
+use crate::store::servers::{Cache, Entry, Subject};
+
+/// A server that took at least this long to prove down is remembered. What is
+/// cheap to find out again is not.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What is known of one host.
+#[derive(Clone, Copy)]
+struct Finding {
+    /// What the cache had of it.
+    entry: Entry,
+    standing: Standing,
+    /// Whether it is up, as its probe or the cache knows.
+    up: Option<bool>,
+}
+
+/// What is known of all hosts.
+pub struct Findings<'a> {
+    options: &'a Options,
+    report: &'a Report,
+    pub cache: &'a mut Option<Cache>,
+    pub verdict: Verdict,
+    of_host: Vec<Finding>,
+    /// Something is to be worked out anew.
+    changed: bool,
+}
+
+impl<'a> Findings<'a> {
+    /// Nothing is known.
+    pub fn new(
+        options: &'a Options,
+        report: &'a Report,
+        cache: &'a mut Option<Cache>,
+        list: List,
+    ) -> Self {
+        let nothing = Finding {
+            entry: Entry::Absent,
+            standing: Standing::Open {
+                may_be_doubtful: false,
+            },
+            up: None,
+        };
+        Findings {
+            options,
+            report,
+            cache,
+            of_host: vec![nothing; list.hosts.len()],
+            verdict: Verdict::new(list),
+            changed: true,
+        }
+    }
+
+    /// The first server of a host.
+    pub fn server(&self, host: usize) -> &'a Server {
+        &self.options.servers[self.verdict.list.hosts[host]]
+    }
+
+    /// There is something to work out anew.
+    pub fn set_changed(&mut self) {
+        self.changed = true;
+    }
+
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Looks a host up in the cache that is to be probed. Returns whether it
+    /// counts as down.
+    pub fn is_cached_down(&mut self, host: usize) -> bool {
+        let entry = match &*self.cache {
+            Some(cache) => cache.look_up(&self.subject(host)),
+            None => Entry::Absent,
+        };
+        self.of_host[host].entry = entry;
+        matches!(entry, Entry::Remembered(_) | Entry::AskedElsewhere(_))
+    }
+
+    /// Lets other processes ask about a host that was to be probed again.
+    pub fn release(&self, host: usize) {
+        if let (Some(cache), Entry::Expired) = (&*self.cache, self.of_host[host].entry) {
+            cache.release(&self.subject(host));
+        }
+    }
+
+    fn subject(&self, host: usize) -> Subject<'a> {
+        Subject {
+            server: self.server(host),
+            port: self.options.port,
+            families: self.options.families,
+        }
+    }
+
+    /// Notes what a probe has found out about its host, and what that is to
+    /// the stop rule.
+    pub fn learn(&mut self, host: usize, standing: Standing, probe: &Probe) {
+        let finding = &mut self.of_host[host];
+        finding.standing = standing;
+        let is_result = finding.up != probe.up;
+        finding.up = probe.up;
+        let entry = finding.entry;
+        if is_result {
+            self.remember(host, probe);
+            if self.options.verbose {
+                let is_stop = standing == Standing::Stop;
+                for i in self.verdict.list.servers_of(host) {
+                    let server = &self.options.servers[i];
+                    self.report.result(server, probe, entry, is_stop);
+                }
+            }
+        }
+        let known = as_known(standing, probe.up);
+        if known != self.verdict.known(host) && !probe.was_short {
+            self.verdict.learn(host, known);
+            self.changed = true;
+        }
+    }
+
+    fn remember(&self, host: usize, probe: &Probe) {
+        let (Some(cache), Some(_)) = (&*self.cache, probe.begun) else {
+            return;
+        };
+        let subject = self.subject(host);
+        let is_slow = probe.after >= SLOW;
+        if probe.up == Some(true) || !is_slow && !probe.was_timed_out {
+            cache.forget(&subject);
+        } else if is_slow && !probe.was_delayed {
+            cache.remember(&subject);
+        }
+    }
+
+    /// Reports the servers whose results were not waited for, or not used.
+    pub fn report_rest(&self, answer: Option<usize>, probes: &[Probe]) {
+        if !self.options.verbose {
+            return;
+        }
+        let servers = &self.options.servers;
+        let stop = self.verdict.sure_stop();
+        for (i, item) in self.verdict.list.servers.iter().enumerate() {
+            let why = if self.verdict.known(item.host).stop == Some(true) {
+                Unneeded::Stop
+            } else if i > stop {
+                Unneeded::After(&servers[stop])
+            } else if self.verdict.excludes(stop, i) {
+                Unneeded::SamePriority(&servers[stop])
+            } else if matches!(
+                self.of_host[item.host].standing,
+                Standing::Doubtful | Standing::StopOrDoubtful
+            ) {
+                Unneeded::Doubtful
+            } else if let Some(answer) = answer {
+                Unneeded::Answered(&servers[answer])
+            } else {
+                continue;
+            };
+            self.report.unneeded(&servers[i], &why, &probes[item.host]);
+        }
+    }
+}
+
+/// What the verdict is told. A host some of whose addresses are unknown may be
+/// this machine, so it counts as down. While that may still happen, it does not
+/// count as up.
+fn as_known(standing: Standing, up: Option<bool>) -> Known {
+    let unless_up = up.filter(|&up| !up);
+    let (stop, up) = match standing {
+        Standing::Stop => (Some(true), up),
+        Standing::Other => (Some(false), up),
+        Standing::Doubtful => (Some(false), Some(false)),
+        Standing::StopOrDoubtful => (None, Some(false)),
+        Standing::Open {
+            may_be_doubtful: true,
+        } => (None, unless_up),
+        Standing::Open {
+            may_be_doubtful: false,
+        } => (None, up),
+    };
+    Known { stop, up }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_may_be_this_machine_is_never_up() {
+        let open = |may_be_doubtful| Standing::Open { may_be_doubtful };
+        let (yes, no) = (Some(true), Some(false));
+        let rows = [
+            (Standing::Stop, yes, (yes, yes)),
+            (Standing::Other, yes, (no, yes)),
+            (Standing::Other, None, (no, None)),
+            (Standing::Doubtful, yes, (no, no)),
+            (Standing::Doubtful, None, (no, no)),
+            (Standing::StopOrDoubtful, yes, (None, no)),
+            (Standing::StopOrDoubtful, None, (None, no)),
+            (open(true), yes, (None, None)),
+            (open(true), no, (None, no)),
+            (open(false), yes, (None, yes)),
+            (open(false), None, (None, None)),
+        ];
+        for (standing, up, (stop, known_up)) in rows {
+            let expected = Known { stop, up: known_up };
+            assert_eq!(as_known(standing, up), expected, "{standing:?} {up:?}");
+        }
+    }
+}
