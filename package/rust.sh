@@ -75,6 +75,14 @@ musl_version() {
   "$musl/libc.so" 2>&1 | sed -n 's/^Version //p'
 }
 
+# knows_relr: whether musl's start-up code knows packed relative relocations, as it does from 1.2.4 on.
+knows_relr() {
+  archive=$musl/libc.a
+  [ "$musl" = rustup ] && archive=$sysroot/lib/rustlib/$TARGET/lib/self-contained/libc.a
+  release=$(grep -aoE '(^|[^0-9.])1\.[0-9]\.[0-9]+' "$archive" | grep -aoE '1\.[0-9]\.[0-9]+' | head -n 1)
+  [ -n "$release" ] && [ "$(printf '1.2.4\n%s\n' "$release" | sort -V | head -n 1)" = 1.2.4 ]
+}
+
 # which_rust, which_musl: which ones were found, and whose they are.
 which_rust() {
   case $sysroot in
