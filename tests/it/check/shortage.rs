@@ -6,22 +6,27 @@ use std::time::Instant;
 use std::{fs, thread};
 
 use crate::harness::namespace::sh;
-use crate::harness::run::{
-    Check, Run, cannot_run, command, each, has, has_all, ms, program, wait_until,
-};
+use crate::harness::run::{Check, Run, cannot_run, command, each, has, ms, program, wait_until};
 use crate::harness::smtp::{DOWN, Port, SILENT, Server, UP, accept, up_after};
 use crate::harness::{dns, namespace};
 
-/// Whether the program under test is static: the loader of another one needs a
-/// descriptor, and another C library looks names up in other ways. Where it is
-/// not, says that the test did not run.
-pub fn is_static(test: &str) -> bool {
-    let libraries = command("ldd").arg(program()).output();
-    let is_dynamic = libraries.is_ok_and(|ldd| String::from_utf8_lossy(&ldd.stdout).contains("=>"));
-    if is_dynamic {
+/// Whether the program under test is static. The loader of another one needs a
+/// descriptor, and another C library looks names and interfaces up in its own
+/// way.
+pub fn is_static() -> bool {
+    let libraries = command("ldd").arg(program()).output().unwrap();
+    !String::from_utf8_lossy(&libraries.stdout).contains("=>")
+}
+
+/// The same; where it is not static, says that the test did not run.
+pub fn has_static(test: &str) -> bool {
+    if !has("ldd", test) {
+        return false;
+    }
+    if !is_static() {
         cannot_run(test, "the program is not static");
     }
-    !is_dynamic
+    is_static()
 }
 
 /// A check under a limit of descriptors, the hard one.
@@ -150,9 +155,9 @@ fn a_server_that_makes_no_difference_may_not_have_been_asked() {
         ),
         (
             4,
-            "--timeout=1 --jobs=1 127.0.0.5 127.0.0.6 127.0.0.3 127.0.0.2",
+            "--timeout=1 --jobs=1 127.0.0.5 127.0.0.6 127.0.0.2",
             "127.0.0.2",
-            3000,
+            2000,
         ),
         // There is one for each.
         (5, "--timeout=1 127.0.0.5 127.0.0.2", "127.0.0.2", 1000),
@@ -171,7 +176,7 @@ fn a_server_that_makes_no_difference_may_not_have_been_asked() {
 fn a_name_that_could_not_be_looked_up_in_time() {
     namespace::run(|| {
         let test = "a_name_that_could_not_be_looked_up_in_time";
-        if !has("prlimit", test) || !is_static(test) {
+        if !has("prlimit", test) || !has_static(test) {
             return;
         }
         namespace::hosts("127.0.0.5 silent.hosts\n127.0.0.2 up.hosts\n127.0.0.3 later.hosts\n");
@@ -227,7 +232,7 @@ fn a_name_that_could_not_be_looked_up_in_time() {
 fn a_division_by_zero_that_is_blocked() {
     namespace::run(|| {
         let test = "a_division_by_zero_that_is_blocked";
-        if !has_all(&["ldd", "python3"], test) || !is_static(test) {
+        if !has("python3", test) || !has_static(test) {
             return;
         }
         let text = "nameserver 127.0.0.1\noptions attempts:0\n";
@@ -329,10 +334,13 @@ fn a_greeting_that_has_begun_does_not_hide_what_was_lacking() {
         if !has("prlimit", test) {
             return;
         }
-        namespace::hosts("127.0.0.6 mx.hosts\n127.0.0.2 mx.hosts\n");
+        namespace::hosts("192.0.2.201 mx.hosts\n192.0.2.202 mx.hosts\n");
         let port = Port::smtp();
-        let _servers = [port.serve("127.0.0.5", SILENT), port.serve("127.0.0.2", UP)];
-        let server = port.listen("127.0.0.6", 16);
+        let _servers = [
+            port.serve("127.0.0.5", SILENT),
+            port.serve("192.0.2.202", UP),
+        ];
+        let server = port.listen("192.0.2.201", 16);
         // One wakes the loop, and two are for connections.
         let check = Check::words("-4 --timeout=5 127.0.0.5 mx.hosts");
         let check = check.under(&["prlimit", "--nofile=6:6"]);
