@@ -37,7 +37,8 @@ const UP: i32 = 1;
 /// Usage error, or a local failure.
 const FAILURE: i32 = process::FAILURE;
 
-process::entry_point!(start);
+#[cfg(not(test))]
+sys::start::entry_point!(start);
 
 /// The program: takes the arguments without its name, returns the exit status.
 #[cfg_attr(test, allow(dead_code))]

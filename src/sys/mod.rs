@@ -12,6 +12,8 @@ pub mod file;
 pub mod net;
 pub mod process;
 pub mod resolver;
+#[cfg(not(test))]
+pub mod start;
 
 use std::ffi::CString;
 
