@@ -79,7 +79,7 @@ musl_version() {
 knows_relr() {
   archive=$musl/libc.a
   [ "$musl" = rustup ] && archive=$sysroot/lib/rustlib/$TARGET/lib/self-contained/libc.a
-  release=$(grep -aoE '(^|[^0-9.])1\.[0-9]\.[0-9]+' "$archive" | grep -aoE '1\.[0-9]\.[0-9]+' | head -n 1)
+  release=$(LC_ALL=C grep -aoE '(^|[^0-9.])1\.[0-9]\.[0-9]+' "$archive" | LC_ALL=C grep -aoE '1\.[0-9]\.[0-9]+' | head -n 1)
   [ -n "$release" ] && [ "$(printf '1.2.4\n%s\n' "$release" | sort -V | head -n 1)" = 1.2.4 ]
 }
 
