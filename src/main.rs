@@ -24,8 +24,10 @@ use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use escape::Escaped;
+use lookup::{Resolver, mx};
 use options::{Command, Options};
 use report::Report;
+use server::Server;
 use store::servers::Cache;
 use store::table::Unusable;
 use sys::process::{self, STANDARD_ERROR, STANDARD_OUTPUT};
@@ -59,11 +61,19 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
         Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
         Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
         // The process ends with the check: freeing is left to it.
-        Command::Check(options) => check(&ManuallyDrop::new(options), now),
+        Command::Check(options) => check(&mut ManuallyDrop::new(options), now),
     }
 }
 
-fn check(options: &Options, now: Instant) -> Result<i32, String> {
+fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
+    let mut resolver = lookup::resolver();
+    if let Some(domain) = &options.domain {
+        options.servers = servers_of(domain, options, &mut resolver, now)?;
+        if options.servers.is_empty() {
+            return Ok(NONE_UP);
+        }
+    }
+    let options = &*options;
     let path = options.cache.as_deref().unwrap_or_default();
     let opened = match path {
         [] => Err(Unusable::Busy),
@@ -71,7 +81,13 @@ fn check(options: &Options, now: Instant) -> Result<i32, String> {
     };
     let mut problem = opened.as_ref().err().copied();
     let mut cache = opened.ok();
-    let answer = check::check(options, &mut cache, &Report::new(options, say), now)?;
+    let answer = check::check(
+        options,
+        resolver,
+        &mut cache,
+        &Report::new(options, say),
+        now,
+    )?;
     let status = match answer.and_then(|answer| options.servers.get(answer)) {
         Some(server) => {
             let mut line = server.text.clone();
@@ -91,6 +107,24 @@ fn check(options: &Options, now: Instant) -> Result<i32, String> {
         warn(&format!("cache '{}': {why}", Escaped(path)));
     }
     Ok(status)
+}
+
+/// The servers of a domain, as DNS lists them.
+fn servers_of(
+    domain: &[u8],
+    options: &Options,
+    resolver: &mut Resolver,
+    now: Instant,
+) -> Result<Vec<Server>, String> {
+    let found = mx::look_up(resolver, domain, options.deadline(now));
+    if options.verbose {
+        say(&report::domain(domain, &found, now.elapsed()));
+    }
+    let found = found.map_err(|why| {
+        let domain = Escaped(domain);
+        format!("cannot look up the mail servers of '{domain}': {why}")
+    })?;
+    Ok(found.list)
 }
 
 /// Writes to standard output.

@@ -77,6 +77,11 @@ impl Server {
         ))
     }
 
+    /// A server of a zone, with its MX record's preference and name.
+    pub fn of_record(preference: u16, name: &[u8]) -> Self {
+        Self::new(Some(preference), name)
+    }
+
     fn new(priority: Option<u16>, text: &[u8]) -> Self {
         // After a priority an IPv6 address stands in brackets.
         let is_bare_address = priority.is_some() && !text.starts_with(b"[") && text.contains(&b':');

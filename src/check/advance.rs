@@ -51,8 +51,10 @@ impl<'a> Check<'a> {
             lookups: !self.shortage.may_look_up(),
         };
         let probe = &mut self.probes[p];
+        let was_running = probe.is_running();
         probe.conclude(now, short);
-        if probe.was_short {
+        // With `--jobs`, the next one may begin.
+        if probe.was_short || was_running && !probe.is_running() {
             self.findings.set_changed();
         }
         if probe.connections() < connections {

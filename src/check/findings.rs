@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::list::List;
 use super::stops::Standing;
-use super::verdict::{Known, Verdict};
+use super::verdict::{Answer, Known, Verdict};
 use crate::options::Options;
 use crate::probe::Probe;
 use crate::report::{Report, Unneeded};
@@ -56,7 +56,7 @@ impl<'a> Findings<'a> {
             report,
             cache,
             of_host: vec![nothing; list.hosts.len()],
-            verdict: Verdict::new(list),
+            verdict: Verdict::new(list, options.must_stop()),
             changed: true,
         }
     }
@@ -87,6 +87,11 @@ impl<'a> Findings<'a> {
             None => Entry::Absent,
         };
         self.of_host[host].entry = entry;
+        self.is_from_cache(host)
+    }
+
+    fn is_from_cache(&self, host: usize) -> bool {
+        let entry = self.of_host[host].entry;
         matches!(entry, Entry::Remembered(_) | Entry::AskedElsewhere(_))
     }
 
@@ -134,6 +139,9 @@ impl<'a> Findings<'a> {
         let (Some(cache), Some(_)) = (&*self.cache, probe.begun) else {
             return;
         };
+        if self.is_from_cache(host) {
+            return;
+        }
         let subject = self.subject(host);
         let is_slow = probe.after >= SLOW;
         if probe.up == Some(true) || !is_slow && !probe.was_timed_out {
@@ -144,25 +152,28 @@ impl<'a> Findings<'a> {
     }
 
     /// Reports the servers whose results were not waited for, or not used.
-    pub fn report_rest(&self, answer: Option<usize>, probes: &[Probe]) {
+    pub fn report_rest(&self, answer: Answer, probes: &[Probe]) {
         if !self.options.verbose {
             return;
         }
         let servers = &self.options.servers;
         let stop = self.verdict.sure_stop();
         for (i, item) in self.verdict.list.servers.iter().enumerate() {
-            let why = if self.verdict.known(item.host).stop == Some(true) {
+            let is_doubtful = matches!(
+                self.of_host[item.host].standing,
+                Standing::Doubtful | Standing::StopOrDoubtful
+            );
+            let why = if answer == Answer::NoStop && !is_doubtful {
+                Unneeded::NoStop
+            } else if self.verdict.known(item.host).stop == Some(true) {
                 Unneeded::Stop
             } else if i > stop {
                 Unneeded::After(&servers[stop])
             } else if self.verdict.excludes(stop, i) {
                 Unneeded::SamePriority(&servers[stop])
-            } else if matches!(
-                self.of_host[item.host].standing,
-                Standing::Doubtful | Standing::StopOrDoubtful
-            ) {
+            } else if is_doubtful {
                 Unneeded::Doubtful
-            } else if let Some(answer) = answer {
+            } else if let Answer::Up(answer) = answer {
                 Unneeded::Answered(&servers[answer])
             } else {
                 continue;

@@ -109,13 +109,19 @@ impl List {
 
 /// For each of 0 … `len`-1 the first number that `compare` finds equal.
 fn first_equal(len: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..len).collect();
-    order.sort_unstable_by(|&a, &b| compare(a, b).then(a.cmp(&b)));
-    let mut first: Vec<usize> = (0..len).collect();
-    for pair in order.windows(2) {
-        if compare(pair[0], pair[1]).is_eq() {
-            first[pair[1]] = first[pair[0]];
+    // The first numbers so far, in order.
+    let mut sorted: Vec<usize> = Vec::new();
+    let mut first = Vec::with_capacity(len);
+    for i in 0..len {
+        let at = sorted.partition_point(|&other| compare(other, i).is_lt());
+        let equal = sorted
+            .get(at)
+            .copied()
+            .filter(|&other| compare(other, i).is_eq());
+        if equal.is_none() {
+            sorted.insert(at, i);
         }
+        first.push(equal.unwrap_or(i));
     }
     first
 }

@@ -15,10 +15,10 @@ mod verdict;
 mod wait;
 
 use std::mem::ManuallyDrop;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::escape::Escaped;
-use crate::lookup::{self, Resolver};
+use crate::lookup::Resolver;
 use crate::options::Options;
 use crate::probe::{Goal, Probe};
 use crate::report::Report;
@@ -31,18 +31,28 @@ use list::List;
 use need::{Need, Needs};
 use shortage::Shortage;
 use stops::{Standing, Stops};
+use verdict::Answer;
 use wait::Interests;
 
+/// If making the cache and looking up the list took less than this, it counts
+/// as the servers' own time.
+const NEGLIGIBLE: Duration = Duration::from_millis(100);
+
 /// Finds the most preferred server that is up, as its index in the list. The
-/// error is a message about this machine, or about a `--stop` host.
+/// error is a message about this machine, or about the `--stop` hosts.
 pub fn check(
     options: &Options,
+    resolver: Resolver,
     cache: &mut Option<Cache>,
     report: &Report,
-    mut now: Instant,
+    begun: Instant,
 ) -> Result<Option<usize>, String> {
     // The process ends with the check: closing and freeing is left to it.
-    let check = &mut *ManuallyDrop::new(Check::new(options, cache, report, now)?);
+    let check = &mut *ManuallyDrop::new(Check::new(options, resolver, cache, report, begun)?);
+    let mut now = Instant::now();
+    if now - begun < NEGLIGIBLE {
+        now = begun;
+    }
     loop {
         if check.findings.take_changed() {
             let is_open = check.needs.work_out(&mut check.findings.verdict);
@@ -51,9 +61,14 @@ pub fn check(
             if !is_open && !check.stops.is_pending() {
                 let answer = check.findings.verdict.answer();
                 check.findings.report_rest(answer, &check.probes);
-                return Ok(answer);
+                return match answer {
+                    Answer::Up(i) => Ok(Some(i)),
+                    Answer::NoneUp => Ok(None),
+                    Answer::NoStop => Err(no_stop(options)),
+                };
             }
             check.drop_unneeded();
+            check.permit_connections();
         }
         check.begin(now);
         check.advance(now);
@@ -78,6 +93,9 @@ struct Check<'a> {
     is_named: Vec<bool>,
     /// Every probe before this one has begun or is not needed.
     first_idle: usize,
+    /// Whether servers may be contacted. Where a stop host must be in the list,
+    /// nobody is before one has been found.
+    may_contact: bool,
     /// The probes that are under way.
     active: Vec<usize>,
     findings: Findings<'a>,
@@ -91,6 +109,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(
         options: &'a Options,
+        resolver: Resolver,
         cache: &'a mut Option<Cache>,
         report: &'a Report,
         now: Instant,
@@ -132,11 +151,12 @@ impl<'a> Check<'a> {
         let mut check = Check {
             options,
             deadline: options.deadline(now),
-            resolver: lookup::resolver(),
+            resolver,
             probes,
             is_named: hosts.iter().map(is_named).collect(),
             stops,
             first_idle: 0,
+            may_contact: !options.must_stop(),
             active: Vec::new(),
             needs,
             findings,
@@ -192,6 +212,18 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Permits connections once the required stop host is known.
+    fn permit_connections(&mut self) {
+        if self.may_contact {
+            return;
+        }
+        let stop = self.findings.verdict.sure_stop();
+        if !self.findings.verdict.misses_stop(stop) {
+            self.may_contact = true;
+            self.first_idle = 0;
+        }
+    }
+
     /// Begins as many of the needed probes as may run.
     fn begin(&mut self, now: Instant) {
         let jobs = self.options.jobs;
@@ -200,30 +232,41 @@ impl<'a> Check<'a> {
         let mut free = most.saturating_sub(running.count());
         while free > 0 && self.first_idle < self.probes.len() {
             let p = self.first_idle;
-            let need = self.needs.of(p);
-            if need == Need::Nothing || self.probes[p].has_begun() {
+            let goal = match self.needs.of(p) {
+                Need::Nothing => None,
+                Need::Up if self.may_contact => Some(Goal::Up),
+                Need::Up | Need::Addresses => Some(Goal::Addresses),
+            };
+            let Some(goal) = goal.filter(|&goal| !self.probes[p].has_begun_to(goal)) else {
                 self.first_idle += 1;
                 continue;
-            }
-            if need == Need::Up && self.findings.is_cached_down(p) {
+            };
+            if goal == Goal::Up && self.findings.is_cached_down(p) {
                 self.probes[p].up = Some(false);
                 self.learn(p);
                 // It may not be needed any more, or only its addresses.
                 return;
             }
-            let (goal, families) = match need {
-                Need::Addresses => (Goal::Addresses, self.stops.relevant_families()),
-                _ => (Goal::Up, self.options.families),
+            let families = match goal {
+                Goal::Addresses => self.stops.relevant_families(),
+                Goal::Up => self.options.families,
             };
             let deadline = match jobs {
                 Some(_) => self.options.deadline(now),
                 None => self.deadline,
             };
+            if !self.probes[p].is_active() {
+                self.active.push(p);
+                free -= 1;
+            }
             self.probes[p].begin(goal, families, now, deadline);
-            self.active.push(p);
-            free -= 1;
         }
     }
+}
+
+fn no_stop(options: &Options) -> String {
+    let domain = Escaped(options.domain.as_deref().unwrap_or_default());
+    format!("{domain}: none of its mail servers is a --stop host")
 }
 
 fn cannot_check(error: Errno, text: &[u8]) -> String {

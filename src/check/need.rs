@@ -4,7 +4,9 @@
 //! that may yet prove to be the first stop host is a possible k; each possible
 //! k has its own *contenders*: its candidates that are not known to be down, a
 //! host once, up to the first one that is known to be up. Whichever of the
-//! contenders is the first to prove up is the answer.
+//! contenders is the first to prove up is the answer. (If there must be a stop
+//! host, "none" is a possible k without contenders, and has an answer that no
+//! other k has.)
 //!
 //! - Whether a host is up matters if it is a contender of any possible k.
 //! - Whether a server is the stop host matters if it and any later possible k
@@ -44,6 +46,9 @@ struct LaterStops {
     contender_follows: bool,
     /// Whether any two of them have different answers.
     differ: bool,
+    /// Whether they are no more than the end of a list in which there must be a
+    /// stop host.
+    is_none: bool,
 }
 
 /// What is needed of each host of a list.
@@ -80,6 +85,7 @@ impl Needs {
             exclude_first_up: contest.excludes_first_up(contest.end),
             contender_follows: false,
             differ: false,
+            is_none: verdict.misses_stop(contest.end),
         };
         let mut any = false;
         for i in (from..contest.end).rev() {
@@ -99,7 +105,8 @@ impl Needs {
             let of_host = &mut self.of_host[list.servers[i].host];
             *of_host = need.max(*of_host);
             if is_possible_stop {
-                stops.one_class &= list.class(i) == list.class(stops.nearest);
+                stops.one_class &= stops.is_none || list.class(i) == list.class(stops.nearest);
+                stops.is_none = false;
                 stops.exclude_first_up |= contest.excludes_first_up(i);
                 stops.contender_follows = false;
                 stops.nearest = i;
@@ -169,6 +176,7 @@ impl<'a> Contest<'a> {
     fn is_contender(&self, i: usize, k: usize) -> bool {
         let server = &self.list.servers[i];
         i < k
+            && !self.verdict.misses_stop(k)
             && i <= self.last_contender(k)
             && self.verdict.up(i) != Some(false)
             && server.class != self.list.class(k)
@@ -186,7 +194,9 @@ impl<'a> Contest<'a> {
     /// may answer true on behalf of its host's first.)
     fn may_contend(&self, i: usize, stops: &LaterStops) -> bool {
         let class = self.list.class(i);
-        if i < self.first_up {
+        if stops.is_none {
+            false
+        } else if i < self.first_up {
             !stops.one_class || class != self.list.class(stops.nearest)
         } else {
             i < self.other_up && stops.exclude_first_up && class != self.list.class(self.first_up)
@@ -197,12 +207,27 @@ impl<'a> Contest<'a> {
     /// same answers. `contender_between` says whether `k` has a contender
     /// among the servers from `i` on.
     fn agree(&self, i: usize, k: usize, contender_between: bool) -> bool {
+        if self.verdict.misses_stop(k) {
+            return false;
+        }
         let same_class = self.list.class(i) == self.list.class(k);
         if same_class || self.excludes_nobody(i) && self.excludes_nobody(k) {
             // They have the same contenders before `i`.
             return !contender_between;
         }
-        self.names_of_contenders(i).eq(self.names_of_contenders(k))
+        let (mut of_i, mut of_k) = (self.from, self.from);
+        loop {
+            of_i = self.next_contender(of_i, i);
+            of_k = self.next_contender(of_k, k);
+            let name = |contender: usize| self.list.servers.get(contender).map(|s| s.name);
+            if name(of_i) != name(of_k) {
+                return false;
+            }
+            if of_i == NONE {
+                return true;
+            }
+            (of_i, of_k) = (of_i + 1, of_k + 1);
+        }
     }
 
     /// Whether no server before `k` that may be up has its priority.
@@ -211,26 +236,33 @@ impl<'a> Contest<'a> {
         first.is_none_or(|&first| first >= k)
     }
 
-    fn names_of_contenders(&self, k: usize) -> impl Iterator<Item = usize> + '_ {
-        let contenders = (self.from..k.min(self.end)).filter(move |&i| self.is_contender(i, k));
-        contenders.map(|i| self.list.servers[i].name)
+    /// The first contender of `k` from `from` on.
+    fn next_contender(&self, from: usize, k: usize) -> usize {
+        let mut contenders = (from..k.min(self.end)).filter(|&i| self.is_contender(i, k));
+        contenders.next().unwrap_or(NONE)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::verdict::Known;
+    use crate::check::verdict::{Answer, Known};
     use crate::server::{Host, Server};
 
     /// A server of a list: its host and its priority.
     type Pattern = (usize, Option<u16>);
 
+    /// Stands for the answer that there is no stop host.
+    const NO_STOP: Option<usize> = Some(usize::MAX);
+
     /// The rule as the contract words it, for one ending; the host of the
     /// answer.
-    fn rule(pattern: &[Pattern], stop: usize, up: usize) -> Option<usize> {
+    fn rule(pattern: &[Pattern], must_stop: bool, stop: usize, up: usize) -> Option<usize> {
         let bit = |set: usize, host: usize| set >> host & 1 == 1;
         let k = pattern.iter().position(|&(host, _)| bit(stop, host));
+        if must_stop && k.is_none() {
+            return NO_STOP;
+        }
         let excluded = |priority: Option<u16>| {
             k.is_some_and(|k| priority.is_some() && priority == pattern[k].1)
         };
@@ -288,14 +320,14 @@ mod tests {
 
     /// Compares what is needed, and the answer, with every ending of every
     /// list of `n` servers in every state of knowledge.
-    fn compare_with_every_ending(n: usize) {
+    fn compare_with_every_ending(n: usize, must_stop: bool) {
         for pattern in patterns(n) {
-            let mut verdict = Verdict::new(list(&pattern));
+            let mut verdict = Verdict::new(list(&pattern), must_stop);
             let mut needs = Needs::new(&verdict.list);
             let hosts = verdict.list.hosts.len();
             // An ending is a number: a bit a host for stop, and one for up.
             let answers: Vec<Option<usize>> = (0..1 << (2 * hosts))
-                .map(|ending: usize| rule(&pattern, ending, ending >> hosts))
+                .map(|ending: usize| rule(&pattern, must_stop, ending, ending >> hosts))
                 .collect();
             for state in 0..STATES.len().pow(u32::try_from(hosts).expect("a few")) {
                 let of = |host| STATES[state / STATES.len().pow(host) % STATES.len()];
@@ -327,7 +359,11 @@ mod tests {
                 let shown = || format!("{pattern:?} {known:?}");
                 assert_eq!(done, matters == 0, "{}", shown());
                 if done {
-                    let answer = verdict.answer().map(|i| verdict.list.servers[i].host);
+                    let answer = match verdict.answer() {
+                        Answer::Up(i) => Some(verdict.list.servers[i].host),
+                        Answer::NoneUp => None,
+                        Answer::NoStop => NO_STOP,
+                    };
                     assert_eq!(answer, answers[base], "{}", shown());
                 }
                 for host in 0..hosts {
@@ -345,13 +381,19 @@ mod tests {
     #[test]
     fn lists_of_up_to_four_agree_with_every_ending() {
         for n in 0..=4 {
-            compare_with_every_ending(n);
+            compare_with_every_ending(n, false);
+            compare_with_every_ending(n, true);
         }
     }
 
     #[test]
     fn lists_of_five_agree_with_every_ending() {
-        compare_with_every_ending(5);
+        compare_with_every_ending(5, false);
+    }
+
+    #[test]
+    fn lists_of_five_that_must_stop_agree_with_every_ending() {
+        compare_with_every_ending(5, true);
     }
 
     /// A host that the list spells in two ways prints two names.
@@ -360,7 +402,7 @@ mod tests {
         let parse = |text: &str| Server::parse(text.as_bytes()).expect("a server");
         for (second, done) in [("20:up", true), ("20:UP", false)] {
             let servers = ["10:up", second, "10:later"].map(parse);
-            let mut verdict = Verdict::new(List::new(&servers));
+            let mut verdict = Verdict::new(List::new(&servers), false);
             let (stop, up) = (Some(false), Some(true));
             verdict.learn(0, Known { stop, up });
             let mut needs = Needs::new(&verdict.list);

@@ -1,6 +1,6 @@
 //! The `--stop` hosts: their addresses, and which server is one of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::escape::Escaped;
 use crate::lookup::pool::Token;
@@ -8,7 +8,6 @@ use crate::lookup::{Answer, FAMILIES, Failure, Knowledge, Lookup, Resolver};
 use crate::options::Stop;
 use crate::server::Host;
 use crate::sys;
-use crate::sys::resolver::Family;
 
 /// What a server is to the stop rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +34,7 @@ pub struct Stops<'a> {
     /// The names among them, sorted.
     names: Vec<&'a str>,
     /// All addresses known so far, sorted.
-    addresses: Vec<Address>,
+    addresses: Vec<Identity>,
     /// The families that are used.
     families: [bool; 2],
     /// Whether any lookup may be answered yet.
@@ -44,15 +43,23 @@ pub struct Stops<'a> {
     relevant_families: [bool; 2],
 }
 
-/// An address, and the interface of one that is link-local, or zero.
-type Address = (IpAddr, u32);
+/// An address, an IPv4 one as it is mapped to IPv6, and the interface of one
+/// that is link-local, or zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Identity {
+    ip: [u8; 16],
+    interface: u32,
+}
 
-fn address(of: &SocketAddr) -> Address {
-    let scope = match of {
-        SocketAddr::V4(_) => 0,
-        SocketAddr::V6(ipv6) => ipv6.scope_id(),
-    };
-    (of.ip(), scope)
+impl Identity {
+    fn of(address: &SocketAddr) -> Self {
+        let (ip, interface) = match address {
+            SocketAddr::V4(ipv4) => (ipv4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(ipv6) => (*ipv6.ip(), ipv6.scope_id()),
+        };
+        let ip = ip.octets();
+        Identity { ip, interface }
+    }
 }
 
 /// Inserts into a sorted list, unless it has an equal one.
@@ -89,8 +96,8 @@ impl<'a> Stops<'a> {
             };
             stops.lookups.push(lookup);
         }
-        for address in addresses.iter().flatten().map(self::address) {
-            insert(&mut stops.addresses, address);
+        for address in addresses.iter().flatten() {
+            insert(&mut stops.addresses, Identity::of(address));
         }
         stops.update();
         stops
@@ -99,9 +106,14 @@ impl<'a> Stops<'a> {
     /// Brings what follows from the lookups up to date.
     fn update(&mut self) {
         self.is_pending = self.lookups.iter().any(Lookup::is_any_pending);
+        let mut has_address = [false; 2];
+        for lookup in &self.lookups {
+            for family in FAMILIES {
+                has_address[family as usize] |= !lookup.addresses(family).is_empty();
+            }
+        }
         self.relevant_families = FAMILIES.map(|family| {
-            let is_of = |(ip, _): &Address| ip.is_ipv6() == (family == Family::V6);
-            let is_relevant = self.is_pending || self.addresses.iter().any(is_of);
+            let is_relevant = self.is_pending || has_address[family as usize];
             self.families[family as usize] && is_relevant
         });
     }
@@ -126,8 +138,8 @@ impl<'a> Stops<'a> {
         let lookup = &mut self.lookups[i];
         let result = lookup.take(answer, 0);
         for family in FAMILIES {
-            for address in lookup.addresses(family).iter().map(address) {
-                insert(&mut self.addresses, address);
+            for address in lookup.addresses(family) {
+                insert(&mut self.addresses, Identity::of(address));
             }
         }
         self.update();
@@ -207,17 +219,19 @@ impl<'a> Stops<'a> {
 
     /// Whether this is the address of a stop host. Where one of the two has no
     /// interface, any will do.
-    fn has(&self, of: &SocketAddr) -> bool {
-        let (ip, scope) = address(of);
-        let from = self.addresses.partition_point(|&(known, _)| known < ip);
+    fn has(&self, address: &SocketAddr) -> bool {
+        let Identity { ip, interface } = Identity::of(address);
+        let from = self.addresses.partition_point(|known| known.ip < ip);
         let same = self.addresses[from..].iter();
-        same.take_while(|(known, _)| *known == ip)
-            .any(|&(_, known)| known == scope || known == 0 || scope == 0)
+        same.take_while(|known| known.ip == ip)
+            .any(|known| known.interface == interface || known.interface == 0 || interface == 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn stop(text: &str) -> Stop {

@@ -3,7 +3,8 @@
 //! The rule, for servers s0 … sn-1 of which some have a priority: let k be the
 //! first stop host, or n where there is none. Candidates are the servers
 //! before k, less those of k's priority. The answer is the first candidate
-//! that is up.
+//! that is up. If there must be a stop host and there is none, that is the
+//! answer.
 //!
 //! What is not known yet, and can still change the answer, is [`super::need`].
 
@@ -18,6 +19,16 @@ pub struct Known {
     pub up: Option<bool>,
 }
 
+/// What the rule comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// This server is up.
+    Up(usize),
+    NoneUp,
+    /// There must be a stop host, but there is none.
+    NoStop,
+}
+
 /// The rule, for one list of servers.
 pub struct Verdict {
     /// The list.
@@ -26,16 +37,19 @@ pub struct Verdict {
     known: Vec<Known>,
     /// All servers before this one are down and no stop hosts.
     settled: usize,
+    /// Whether there must be a stop host.
+    must_stop: bool,
 }
 
 impl Verdict {
     /// The rule for a list of which nothing is known.
-    pub fn new(list: List) -> Self {
+    pub fn new(list: List, must_stop: bool) -> Self {
         let count = list.hosts.len();
         Verdict {
             list,
             known: vec![Known::default(); count],
             settled: 0,
+            must_stop,
         }
     }
 
@@ -75,10 +89,20 @@ impl Verdict {
         }
     }
 
-    /// The first candidate that is up, taking what is unknown for "no".
-    pub fn answer(&self) -> Option<usize> {
+    /// The answer, taking what is unknown for "no".
+    pub fn answer(&self) -> Answer {
         let stop = self.sure_stop();
-        (self.settled..stop).find(|&i| self.up(i) == Some(true) && !self.excludes(stop, i))
+        if self.misses_stop(stop) {
+            return Answer::NoStop;
+        }
+        let is_answer = |&i: &usize| self.up(i) == Some(true) && !self.excludes(stop, i);
+        let answer = (self.settled..stop).find(is_answer);
+        answer.map_or(Answer::NoneUp, Answer::Up)
+    }
+
+    /// Whether there must be a stop host, and `k` is none.
+    pub fn misses_stop(&self, k: usize) -> bool {
+        self.must_stop && k == self.list.servers.len()
     }
 
     /// Whether the stop host `stop` has the priority of server `i`.

@@ -1,10 +1,13 @@
 //! The addresses of one host: which families are asked for, and what came of
-//! it. The calls themselves run in the [`pool`].
+//! it. The calls themselves run in the [`pool`]; [`mx`] finds the servers of a
+//! domain.
 //!
 //! The two families are asked for separately: with musl, one AAAA query that
 //! fails or hangs would turn a good A record into a failure (`EAI_AGAIN`, after
 //! five seconds).
 
+pub mod message;
+pub mod mx;
 pub mod pool;
 
 use std::ffi::CStr;
@@ -12,7 +15,7 @@ use std::net::SocketAddr;
 
 use crate::sys;
 use crate::sys::resolver::{self, Family, LookupError};
-use pool::{Pool, Ticket, Token};
+use pool::{Pool, Submitted, Ticket, Token};
 
 /// Both families, in the order of the arrays that have an entry for each.
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -21,16 +24,18 @@ pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// host that has as many may have others.
 const MAX_ADDRESSES: usize = 48;
 
-/// A name to look up in one family.
-pub struct Query {
-    name: &'static CStr,
-    family: Family,
+/// What the threads look up.
+pub enum Query {
+    /// The addresses of a name in one family.
+    Addresses(&'static CStr, Family),
+    /// The MX records of a domain.
+    Mx(&'static CStr),
 }
 
 /// What came of a query.
-pub struct Answer {
-    family: Family,
-    result: Result<Vec<SocketAddr>, LookupError>,
+pub enum Answer {
+    Addresses(Family, Result<Vec<SocketAddr>, LookupError>),
+    Mx(mx::Answer),
 }
 
 /// The threads that look names up.
@@ -38,10 +43,27 @@ pub type Resolver = Pool<Query, Answer>;
 
 /// A resolver that has not begun anything.
 pub fn resolver() -> Resolver {
-    Pool::new(|query| Answer {
-        family: query.family,
-        result: resolver::lookup(query.name, query.family, MAX_ADDRESSES),
+    Pool::new(|query| match query {
+        Query::Addresses(name, family) => {
+            Answer::Addresses(family, resolver::addresses(name, family, MAX_ADDRESSES))
+        }
+        Query::Mx(domain) => Answer::Mx(mx::ask(domain)),
     })
+}
+
+/// Submits a query. An error is this machine's.
+fn submit(resolver: &mut Resolver, token: Token, query: Query) -> sys::Result<Submitted> {
+    if !resolver.is_started() {
+        #[cfg(not(test))]
+        sys::process::catch_division_by_zero();
+    }
+    resolver.submit(token, query)
+}
+
+/// A name as C takes it. It is never freed: a call left behind may come back to
+/// it.
+fn leak(name: &[u8]) -> &'static CStr {
+    Box::leak(sys::c_string(name).into_boxed_c_str())
 }
 
 /// Why a family has no addresses.
@@ -97,8 +119,7 @@ impl Lookup {
     /// The lookup of a name, which is not wanted yet.
     pub fn of_name(name: &[u8]) -> Self {
         Lookup {
-            // It is never freed: a call left behind may come back to it.
-            name: Box::leak(sys::c_string(name).into_boxed_c_str()),
+            name: leak(name),
             states: [FamilyState::Idle; 2],
             addresses: [Vec::new(), Vec::new()],
             was_queued: false,
@@ -137,12 +158,8 @@ impl Lookup {
     pub fn submit(&mut self, resolver: &mut Resolver, token: Token) -> sys::Result<()> {
         let is_wanted = |&family: &Family| self.states[family as usize] == FamilyState::Wanted;
         if let Some(family) = FAMILIES.into_iter().find(is_wanted) {
-            if !resolver.is_started() {
-                #[cfg(not(test))]
-                sys::process::catch_division_by_zero();
-            }
-            let name = self.name;
-            let submitted = resolver.submit(token, Query { name, family })?;
+            let query = Query::Addresses(self.name, family);
+            let submitted = submit(resolver, token, query)?;
             self.states[family as usize] = FamilyState::Submitted(submitted.ticket);
             self.was_queued |= submitted.is_queued;
         }
@@ -165,11 +182,14 @@ impl Lookup {
     /// Takes an answer, with `port` as the port of each address. An error is
     /// this machine's: the family is wanted again.
     pub fn take(&mut self, answer: Answer, port: u16) -> sys::Result<()> {
-        let family = answer.family as usize;
+        let Answer::Addresses(family, result) = answer else {
+            return Ok(());
+        };
+        let family = family as usize;
         if !matches!(self.states[family], FamilyState::Submitted(_)) {
             return Ok(());
         }
-        self.states[family] = match answer.result {
+        self.states[family] = match result {
             Ok(addresses) => {
                 let knowledge = match addresses.len() {
                     MAX_ADDRESSES.. => Knowledge::Incomplete,
@@ -264,10 +284,7 @@ mod tests {
     fn submitted() -> Lookup {
         let mut lookup = Lookup::of_name(b"mx.test");
         lookup.want([true; 2]);
-        let mut resolver = Pool::new(|query: Query| Answer {
-            family: query.family,
-            result: Err(LookupError::NameServer),
-        });
+        let mut resolver = Pool::new(|_| Answer::Mx(Err(mx::Unknown::NoAnswer)));
         while lookup.is_wanted() {
             lookup.submit(&mut resolver, 0).expect("a thread");
         }
@@ -275,7 +292,7 @@ mod tests {
     }
 
     fn answer(family: Family, result: Result<Vec<SocketAddr>, LookupError>) -> Answer {
-        Answer { family, result }
+        Answer::Addresses(family, result)
     }
 
     #[test]

@@ -14,10 +14,13 @@ use crate::server::{Host, Server};
 /// What `--help` prints.
 pub const HELP: &str = "\
 Usage: smtpdcheck [option ...] [prio:]server ...
+       smtpdcheck [option ...] --mx DOMAIN
 Find the most preferred of several SMTP servers that is up: the first server in
 the list that greets with 220.
 
 What to ask:
+      --mx DOMAIN        ask the mail servers of DOMAIN, as DNS lists them; with
+                         --stop, one of them must be this machine
       --stop HOST        ignore HOST, every server after it, and every server of
                          equal priority; HOST is this machine, by name or
                          address (may be repeated)
@@ -44,7 +47,8 @@ is a number. List the most preferred server first:
 Exit status:
   0  no server is up; nothing is printed: accept the message
   1  a server is up; its name is printed: defer the message
-  2  usage error or local failure; standard error says why: accept the message
+  2  usage error, local failure, or with --mx an unknown list or no --stop host
+     in it; standard error says why: accept the message
 ";
 
 /// What `--version` prints.
@@ -73,7 +77,9 @@ pub struct Stop {
 /// Which servers to check, and how.
 #[derive(Debug)]
 pub struct Options {
-    /// The servers in the order given; at least one.
+    /// The domain whose mail servers are the list.
+    pub domain: Option<Vec<u8>>,
+    /// The servers in the order given; at least one, unless there is a domain.
     pub servers: Vec<Server>,
     /// The stop hosts.
     pub stops: Vec<Stop>,
@@ -99,9 +105,19 @@ impl Options {
         now.checked_add(self.timeout?)
     }
 
+    /// Whether a stop host must be in the list. Others write a list from DNS;
+    /// only a stop host in it shows that this machine serves the domain.
+    pub fn must_stop(&self) -> bool {
+        self.domain.is_some() && !self.stops.is_empty()
+    }
+
     /// What is most likely a mistake, as a message.
     pub fn warning(&self) -> Option<String> {
-        values::warning(&self.servers)
+        match self.domain {
+            // A name from DNS was not quoted by mistake.
+            Some(_) => None,
+            None => values::warning(&self.servers),
+        }
     }
 }
 
@@ -109,6 +125,7 @@ impl Options {
 /// is a message of one line for the user.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options {
+        domain: None,
         servers: Vec::new(),
         stops: Vec::new(),
         timeout: Some(Duration::from_secs(10)),
@@ -144,10 +161,11 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
     if options.families == [false; 2] {
         return Err("-4 and -6 cannot be used together".into());
     }
-    if options.servers.is_empty() {
-        return Err("no server given; see --help".into());
+    match (&options.domain, &options.servers[..]) {
+        (None, []) => Err("no server given; see --help".into()),
+        (Some(_), [_, ..]) => Err("servers and --mx cannot be used together".into()),
+        _ => Ok(Command::Check(options)),
     }
-    Ok(Command::Check(options))
 }
 
 /// Sets an option to a value; the error is what is wrong with the value.
@@ -156,6 +174,10 @@ type Set = fn(&mut Options, &[u8]) -> Result<(), &'static str>;
 /// How an option with a value is set; `None` if there is no such option.
 fn option_with_value(name: &str) -> Option<Set> {
     Some(match name {
+        "mx" => |options, value| {
+            options.domain = Some(values::domain(value)?);
+            Ok(())
+        },
         "stop" => |options, value| {
             let host = values::stop(value)?;
             let text = value.to_vec();

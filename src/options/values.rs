@@ -13,6 +13,14 @@ pub fn stop(value: &[u8]) -> Result<Host, &'static str> {
     }
 }
 
+/// The domain of `--mx`: a host name.
+pub fn domain(value: &[u8]) -> Result<Vec<u8>, &'static str> {
+    match Host::parse(value) {
+        Host::Name(_) => Ok(value.to_vec()),
+        _ => Err("is not a domain name"),
+    }
+}
+
 /// Seconds with an optional fraction; `None` is zero, which means no limit.
 pub fn timeout(value: &[u8]) -> Result<Option<Duration>, &'static str> {
     parse_timeout(value).ok_or("is not a number of seconds, such as 10 or 2.5 (at most 4294967295)")

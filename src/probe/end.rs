@@ -26,6 +26,9 @@ impl Probe {
             // The name servers may have more addresses.
         } else if self.stage == Stage::LookingUp {
             self.stage = Stage::Over;
+            if self.up.is_none() {
+                self.after = self.elapsed(now);
+            }
         } else if self.stage == Stage::Probing
             && self.untried().is_none()
             && self.connections() == 0
@@ -64,8 +67,12 @@ impl Probe {
     /// of the other family.
     pub(super) fn decide(&mut self, up: bool, now: Instant) {
         self.up = Some(up);
-        self.after = self.begun.map_or(Duration::ZERO, |begun| now - begun);
+        self.after = self.elapsed(now);
         self.stop_connecting();
+    }
+
+    fn elapsed(&self, now: Instant) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| now - begun)
     }
 
     /// Stops connecting; a pending lookup still counts.

@@ -22,7 +22,7 @@ use attempt::Attempt;
 use attempts::{Addresses, Schedule};
 
 /// What a probe is to find out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Goal {
     /// The addresses of the server.
     Addresses,
@@ -70,6 +70,7 @@ pub struct Probe {
     /// Something was begun late, or looked at late, and that was our delay.
     pub was_delayed: bool,
     stage: Stage,
+    goal: Goal,
     port: u16,
     deadline: Option<Instant>,
     schedule: Schedule,
@@ -109,6 +110,7 @@ impl Probe {
                 true => Stage::Waiting,
                 false => Stage::Over,
             },
+            goal: Goal::Addresses,
             port,
             deadline: None,
             schedule: Schedule::new(),
@@ -116,7 +118,8 @@ impl Probe {
         }
     }
 
-    /// Begins to find something out, with addresses of these families.
+    /// Begins to find something out, with addresses of these families. What was
+    /// begun for a smaller goal goes on.
     pub fn begin(
         &mut self,
         goal: Goal,
@@ -124,13 +127,30 @@ impl Probe {
         now: Instant,
         deadline: Option<Instant>,
     ) {
+        // What it waited for since its lookup ended is not the server's time.
+        if self.stage != Stage::LookingUp {
+            self.begun = Some(now);
+        }
         self.stage = match goal {
             Goal::Addresses => Stage::LookingUp,
             Goal::Up => Stage::Probing,
         };
-        self.begun = Some(now);
+        self.goal = goal;
         self.deadline = deadline;
         self.lookup.want(families);
+        self.schedule_first(now);
+    }
+
+    /// Sees when the first attempt is due.
+    fn schedule_first(&mut self, now: Instant) {
+        let is_ipv6_pending = self.lookup.is_pending(Family::V6);
+        let addresses = FAMILIES.map(|family| self.lookup.addresses(family));
+        self.schedule.resolved(addresses, is_ipv6_pending, now);
+    }
+
+    /// Whether it has begun to find this out, or knows it.
+    pub fn has_begun_to(&self, goal: Goal) -> bool {
+        self.has_begun() && (self.goal >= goal || self.up.is_some())
     }
 
     /// Whether anything has been done for the server.
@@ -205,9 +225,7 @@ impl Probe {
     pub fn take(&mut self, answer: Answer, now: Instant) -> sys::Result<()> {
         let result = self.lookup.take(answer, self.port);
         if self.attempts.is_empty() {
-            let is_ipv6_pending = self.lookup.is_pending(Family::V6);
-            let addresses = FAMILIES.map(|family| self.lookup.addresses(family));
-            self.schedule.resolved(addresses, is_ipv6_pending, now);
+            self.schedule_first(now);
         } else if self.connections() == 0 {
             self.schedule.advance();
         }

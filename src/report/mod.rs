@@ -2,10 +2,11 @@
 
 mod text;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::escape::Escaped;
+use crate::lookup::mx::{Servers, Unknown};
 use crate::lookup::{FAMILIES, Failure};
 use crate::options::Options;
 use crate::probe::Probe;
@@ -25,6 +26,8 @@ enum Fact<'a> {
     /// The cache had it, and another process has been asking it again for so
     /// many seconds.
     AskedElsewhere(u32),
+    /// It has this address.
+    Address(SocketAddr),
     /// What came of connecting to one address.
     Attempt(&'a Attempt),
     /// A lookup failed, in one family or in both.
@@ -40,6 +43,8 @@ enum Fact<'a> {
 pub enum Unneeded<'a> {
     /// It is a stop host.
     Stop,
+    /// There must be a stop host, but there is none.
+    NoStop,
     /// It may be a stop host.
     Doubtful,
     /// It comes after the first stop host.
@@ -48,6 +53,12 @@ pub enum Unneeded<'a> {
     SamePriority(&'a Server),
     /// The answer was known: this server.
     Answered(&'a Server),
+}
+
+/// The line about a domain: what DNS says of its mail servers.
+pub fn domain(domain: &[u8], found: &Result<Servers, Unknown>, after: Duration) -> String {
+    let text = text::domain(found, after);
+    format!("{}  mx    {text}\n", Escaped(domain))
 }
 
 /// How to write the lines.
@@ -89,6 +100,11 @@ impl Report {
         match (why, probe.up) {
             (Unneeded::Answered(_) | Unneeded::Stop, Some(_)) | (_, Some(false)) => {}
             (Unneeded::Stop, None) => self.line(server, "stop", "matches --stop"),
+            (Unneeded::NoStop, None) if probe.has_begun() => {
+                let facts = facts(server, probe, Entry::Absent);
+                let why = text::result(&facts, self.timeout, probe.after);
+                self.line(server, "skip", &format!("does not match --stop: {why}"));
+            }
             _ => self.line(
                 server,
                 "skip",
@@ -113,6 +129,10 @@ fn facts<'a>(server: &Server, probe: &'a Probe, entry: Entry) -> Vec<Fact<'a>> {
         Entry::AskedElsewhere(age) => facts.push(Fact::AskedElsewhere(age)),
     }
     facts.extend(probe.attempts.iter().map(Fact::Attempt));
+    if probe.up.is_none() {
+        let addresses = FAMILIES.iter().flat_map(|&f| probe.lookup.addresses(f));
+        facts.extend(addresses.map(|&address| Fact::Address(address)));
+    }
     if probe.up != Some(true) {
         lookup_facts(probe, &mut facts);
     }
@@ -138,7 +158,7 @@ fn lookup_facts<'a>(probe: &'a Probe, facts: &mut Vec<Fact<'a>>) {
     for (family, failure) in FAMILIES.into_iter().zip(failures) {
         match failure {
             // To have addresses of only one family is not an error.
-            Some(Failure::NoSuchHost) if !probe.attempts.is_empty() => {}
+            Some(Failure::NoSuchHost) if probe.lookup.has_address() => {}
             Some(failure) => facts.push(Fact::Lookup(Some(family), failure)),
             None => {}
         }

@@ -1,13 +1,14 @@
 //! The words of `--verbose`. What came from the network has been escaped
 //! where it was kept.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Fact, Unneeded};
 use crate::escape::Escaped;
 use crate::lookup::Failure;
+use crate::lookup::mx::{Kind, Servers, Unknown};
 use crate::probe::attempt::{Attempt, Cause};
 use crate::sys::resolver::Family;
 
@@ -15,24 +16,30 @@ use crate::sys::resolver::Family;
 pub fn result(facts: &[Fact], timeout: Duration, after: Duration) -> String {
     let mut text = String::new();
     for fact in facts {
-        let one = match fact {
-            Fact::Remembered(age) => format!("remembered: found down {age} s ago"),
-            Fact::AskedElsewhere(age) => {
-                format!("remembered; another process has been asking again for {age} s")
-            }
-            Fact::Attempt(of) => match attempt(of, timeout) {
-                Some(what) => format!("{}: {what}", Address(of.address)),
-                None => continue,
-            },
-            Fact::Lookup(family, why) => lookup(*family, *why, timeout, after),
-            Fact::NotAHost => "neither a host name nor an address".into(),
-            Fact::NoSuchInterface => "no such interface".into(),
-            Fact::NoAddress(family) => format!("no {} address", name(*family)),
-        };
+        if matches!(fact, Fact::Attempt(attempt) if attempt.outcome.is_none()) {
+            // It was given up.
+            continue;
+        }
         if !text.is_empty() {
             text.push_str("; ");
         }
-        text.push_str(&one);
+        // A string takes all that is written to it, here and below.
+        let _ = match fact {
+            Fact::Remembered(age) => write!(text, "remembered: found down {age} s ago"),
+            Fact::AskedElsewhere(age) => write!(
+                text,
+                "remembered; another process has been asking again for {age} s"
+            ),
+            Fact::Address(address) => write!(text, "{}", Address(*address)),
+            Fact::Attempt(of) => {
+                let _ = write!(text, "{}: ", Address(of.address));
+                attempt(&mut text, of, timeout)
+            }
+            Fact::Lookup(family, why) => lookup(&mut text, *family, *why, timeout, after),
+            Fact::NotAHost => text.write_str("neither a host name nor an address"),
+            Fact::NoSuchInterface => text.write_str("no such interface"),
+            Fact::NoAddress(family) => write!(text, "no {} address", name(*family)),
+        };
     }
     text
 }
@@ -45,7 +52,7 @@ pub fn unneeded(why: &Unneeded, up: Option<bool>, has_begun: bool) -> String {
         (None, false) => "not asked",
     };
     let (why, server) = match why {
-        Unneeded::Stop => return what.into(),
+        Unneeded::Stop | Unneeded::NoStop => return what.into(),
         Unneeded::Doubtful => {
             return format!(
                 "{what}: may be a --stop host, because not all of its addresses are known"
@@ -58,49 +65,85 @@ pub fn unneeded(why: &Unneeded, up: Option<bool>, has_begun: bool) -> String {
     format!("{what}: {why} {}", Escaped(&server.text))
 }
 
-/// What came of an attempt; `None` if it was given up.
-fn attempt(attempt: &Attempt, timeout: Duration) -> Option<String> {
-    let outcome = attempt.outcome.as_ref()?;
-    let text = &outcome.text;
-    let what = match outcome.result {
-        Ok(()) => format!("greeting {text}"),
-        Err(Cause::Greeting) if is_reply(text) => format!("greeting {text}"),
-        Err(Cause::Greeting) => format!("not an SMTP greeting: \"{text}\""),
-        Err(Cause::Refused) => "connection refused".into(),
-        Err(Cause::Unreachable) => "unreachable".into(),
-        Err(Cause::Reset) => "connection reset".into(),
-        Err(Cause::Unacknowledged) => "connection timed out".into(),
-        Err(Cause::Closed) => "connection closed before the greeting".into(),
+/// What DNS says of a domain's mail servers.
+pub fn domain(found: &Result<Servers, Unknown>, after: Duration) -> String {
+    let mut text = String::new();
+    // A string takes all that is written to it, here and below.
+    let _ = match found {
+        Ok(servers) => text.write_str(match servers.kind {
+            Kind::Records => "",
+            Kind::NullRecord => "accepts no mail (null MX)",
+            Kind::NoRecord => "no MX record: ",
+            Kind::NoDomain => "no such domain",
+        }),
+        Err(why) => write!(text, "{why}"),
+    };
+    for (i, server) in found.iter().flat_map(|found| &found.list).enumerate() {
+        let separator = if i > 0 { ", " } else { "" };
+        let (priority, name) = (server.priority.unwrap_or(0), Escaped(&server.text));
+        let _ = write!(text, "{separator}{priority}:{name}");
+    }
+    let _ = write!(text, " ({})", Time(after));
+    text
+}
+
+/// What came of an attempt that was not given up.
+fn attempt(text: &mut String, attempt: &Attempt, timeout: Duration) -> fmt::Result {
+    let Some(outcome) = &attempt.outcome else {
+        return Ok(());
+    };
+    let (greeting, after) = (&outcome.text, Time(outcome.after));
+    text.write_str(match outcome.result {
+        Ok(()) => return write!(text, "greeting {greeting} ({after})"),
+        Err(Cause::Greeting) if is_reply(greeting) => {
+            return write!(text, "greeting {greeting} ({after})");
+        }
+        Err(Cause::Greeting) => {
+            return write!(text, "not an SMTP greeting: \"{greeting}\" ({after})");
+        }
         Err(Cause::OutOfTime) => {
             let timeout = Time(timeout);
-            return Some(match attempt.connected {
-                None => format!("no connection within {timeout}"),
+            return match attempt.connected {
+                None => write!(text, "no connection within {timeout}"),
                 Some(after) => {
                     let after = Time(after);
-                    format!("no greeting within {timeout} (connected after {after})")
+                    write!(
+                        text,
+                        "no greeting within {timeout} (connected after {after})"
+                    )
                 }
-            });
+            };
         }
-    };
-    Some(format!("{what} ({})", Time(outcome.after)))
+        Err(Cause::Refused) => "connection refused",
+        Err(Cause::Unreachable) => "unreachable",
+        Err(Cause::Reset) => "connection reset",
+        Err(Cause::Unacknowledged) => "connection timed out",
+        Err(Cause::Closed) => "connection closed before the greeting",
+    })?;
+    write!(text, " ({after})")
 }
 
 /// Why a lookup failed; `after` is how long that took at most.
-fn lookup(family: Option<Family>, why: Failure, timeout: Duration, after: Duration) -> String {
-    let of = family.map(name).unwrap_or_default();
-    let colon = if family.is_some() { ": " } else { "" };
+fn lookup(
+    text: &mut String,
+    family: Option<Family>,
+    why: Failure,
+    timeout: Duration,
+    after: Duration,
+) -> fmt::Result {
     let after = Time(after);
-    match why {
-        Failure::NoSuchHost if family.is_some() => format!("no {of} address ({after})"),
-        Failure::NoSuchHost => format!("no such host ({after})"),
-        Failure::NameServer => format!("{of}{colon}name server failed ({after})"),
-        Failure::NotAsked => format!("{of}{colon}not looked up in time"),
-        Failure::OutOfTime => {
-            format!(
-                "{of}{colon}no answer from name server within {}",
-                Time(timeout)
-            )
+    match (family, why) {
+        (Some(family), Failure::NoSuchHost) => {
+            return write!(text, "no {} address ({after})", name(family));
         }
+        (Some(family), _) => write!(text, "{}: ", name(family))?,
+        (None, _) => {}
+    }
+    match why {
+        Failure::NoSuchHost => write!(text, "no such host ({after})"),
+        Failure::NameServer => write!(text, "name server failed ({after})"),
+        Failure::NotAsked => text.write_str("not looked up in time"),
+        Failure::OutOfTime => write!(text, "no answer from name server within {}", Time(timeout)),
     }
 }
 
@@ -200,7 +243,9 @@ mod tests {
         ];
         let (timeout, after) = (Duration::from_secs(10), Duration::from_millis(3));
         for (family, failure, text) in table {
-            assert_eq!(lookup(family, failure, timeout, after), text);
+            let mut written = String::new();
+            assert!(lookup(&mut written, family, failure, timeout, after).is_ok());
+            assert_eq!(written, text);
         }
     }
 

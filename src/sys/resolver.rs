@@ -5,7 +5,7 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
-use libc::c_int;
+use libc::{c_char, c_int, c_uchar};
 
 use super::errno::Errno;
 
@@ -31,7 +31,7 @@ pub enum LookupError {
 
 /// getaddrinfo(3): the addresses of `name` in one family, at most `limit`, in
 /// the order of preference, with the port 0.
-pub fn lookup(
+pub fn addresses(
     name: &CStr,
     family: Family,
     limit: usize,
@@ -72,6 +72,88 @@ pub fn lookup(
         entry = info.ai_next;
     }
     Ok(addresses)
+}
+
+unsafe extern "C" {
+    fn res_mkquery(
+        operation: c_int,
+        name: *const c_char,
+        class: c_int,
+        kind: c_int,
+        data: *const c_uchar,
+        data_length: c_int,
+        record: *const c_uchar,
+        query: *mut c_uchar,
+        size: c_int,
+    ) -> c_int;
+
+    fn res_send(query: *const c_uchar, length: c_int, answer: *mut c_uchar, size: c_int) -> c_int;
+}
+
+/// Type MX and class IN (RFC 1035, section 3.2).
+const TYPE_MX: c_int = 15;
+const CLASS_IN: c_int = 1;
+/// How long a query can be: a header, a name, its type and class.
+const MAX_QUERY: usize = 12 + 255 + 4;
+/// How long an answer can be: over TCP its length has two bytes.
+const MAX_ANSWER: usize = 65_535;
+
+/// A query for the MX records of a domain, and the answer to it, as they went
+/// over the network.
+pub struct Exchange {
+    pub query: Vec<u8>,
+    pub answer: Vec<u8>,
+}
+
+/// res_mkquery(3) and res_send(3): asks for the MX records of `domain`.
+pub fn ask_mx(domain: &CStr) -> std::result::Result<Exchange, LookupError> {
+    let (mut query, mut answer) = (vec![0; MAX_QUERY], vec![0; MAX_ANSWER]);
+    // When no answer comes, musl returns -1 and leaves errno alone.
+    clear_errno();
+    // SAFETY: `domain` is a C string; the query has as much room as it says.
+    let length = unsafe {
+        res_mkquery(
+            0,
+            domain.as_ptr(),
+            CLASS_IN,
+            TYPE_MX,
+            ptr::null(),
+            0,
+            ptr::null(),
+            query.as_mut_ptr(),
+            query.len() as c_int,
+        )
+    };
+    let asked = usize::try_from(length).and_then(|length| {
+        query.truncate(length);
+        // SAFETY: query and answer are as long as they are said to be.
+        let length = unsafe {
+            res_send(
+                query.as_ptr(),
+                query.len() as c_int,
+                answer.as_mut_ptr(),
+                answer.len() as c_int,
+            )
+        };
+        usize::try_from(length)
+    });
+    // A query for a host name can always be made, unless glibc could not read
+    // its configuration.
+    let Ok(length) = asked else {
+        return Err(match Errno::latest() {
+            error @ Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
+                LookupError::Machine(error)
+            }
+            _ => LookupError::NameServer,
+        });
+    };
+    answer.truncate(length);
+    Ok(Exchange { query, answer })
+}
+
+fn clear_errno() {
+    // SAFETY: it is this thread's own.
+    unsafe { *libc::__errno_location() = 0 };
 }
 
 /// Copies an address.

@@ -26,6 +26,10 @@ mod check {
     pub mod need;
     pub mod verdict;
 }
+#[path = "../../../src/lookup"]
+mod lookup {
+    pub mod message;
+}
 #[path = "../../../src/probe"]
 mod probe {
     pub mod greeting;
@@ -38,6 +42,7 @@ mod store {
 
 mod cache_target;
 mod greeting_target;
+mod message_target;
 mod server_target;
 mod verdict_target;
 
@@ -54,6 +59,7 @@ type Target = fn(&mut Random);
 /// All targets, by name.
 const TARGETS: &[(&str, Target)] = &[
     ("greeting", greeting_target::one),
+    ("message", message_target::one),
     // Miri reads less of a file than it was asked for, as no system does.
     #[cfg(not(miri))]
     ("cache", cache_target::one),

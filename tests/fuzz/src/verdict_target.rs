@@ -3,7 +3,7 @@
 
 use crate::check::list::List;
 use crate::check::need::{Need, Needs};
-use crate::check::verdict::{Known, Verdict};
+use crate::check::verdict::{Answer, Known, Verdict};
 use crate::random::Random;
 use crate::server::{Host, Server};
 
@@ -22,6 +22,9 @@ struct Item {
 
 /// What a server prints.
 type Name = (usize, bool);
+
+/// Stands for the answer that there is no stop host.
+const NO_STOP: Option<Name> = Some((usize::MAX, false));
 
 pub fn one(random: &mut Random) {
     let longest = if random.once_in(16) { 40 } else { 9 };
@@ -44,7 +47,9 @@ pub fn one(random: &mut Random) {
         })
         .collect();
     let servers: Vec<Server> = items.iter().map(server).collect();
-    let mut verdict = Verdict::new(List::new(&servers));
+    // Whether there must be a stop host.
+    let must_stop = random.once_in(3);
+    let mut verdict = Verdict::new(List::new(&servers), must_stop);
     let mut needs = Needs::new(&verdict.list);
     assert_eq!(verdict.list.hosts.len(), hosts, "{items:?}");
     let mut known = vec![Known::default(); hosts];
@@ -72,14 +77,19 @@ pub fn one(random: &mut Random) {
     let done = !needs.work_out(&mut verdict);
     let found = Found {
         done,
-        answer: verdict.answer().map(|i| items[i].name()),
+        answer: match verdict.answer() {
+            Answer::Up(i) => Some(items[i].name()),
+            Answer::NoneUp => None,
+            Answer::NoStop => NO_STOP,
+        },
         needs: (0..hosts).map(|host| needs.of(host)).collect(),
     };
     let bits = unknown(&known);
+    let rule = |stop, up| rule(&items, must_stop, stop, up);
     if bits.len() <= MAX_UNKNOWN {
-        compare_with_every_ending(&items, &known, &bits, &found);
+        compare_with_every_ending(&rule, &items, &known, &bits, &found);
     } else {
-        compare_with_some_endings(random, &items, &known, &bits, &found);
+        compare_with_some_endings(random, &rule, &items, &known, &bits, &found);
     }
 }
 
@@ -126,9 +136,12 @@ fn unknown(known: &[Known]) -> Vec<(usize, bool)> {
 }
 
 /// The rule as the contract words it, for one ending, a bit a host.
-fn rule(items: &[Item], stop: u64, up: u64) -> Option<Name> {
+fn rule(items: &[Item], must_stop: bool, stop: u64, up: u64) -> Option<Name> {
     let has = |set: u64, item: &Item| set >> item.host & 1 == 1;
     let k = items.iter().position(|item| has(stop, item));
+    if must_stop && k.is_none() {
+        return NO_STOP;
+    }
     let of_stop = k.and_then(|k| items[k].priority);
     let candidates = items[..k.unwrap_or(items.len())]
         .iter()
@@ -147,6 +160,7 @@ fn surely(known: &[Known], of: impl Fn(&Known) -> Option<bool>) -> u64 {
 
 /// Which unknown things can change the answer, and what it is if none can.
 fn compare_with_every_ending(
+    rule: &dyn Fn(u64, u64) -> Option<Name>,
     items: &[Item],
     known: &[Known],
     bits: &[(usize, bool)],
@@ -162,7 +176,7 @@ fn compare_with_every_ending(
             let value = (ending as u64 >> bit & 1) << host;
             if is_up { up |= value } else { stop |= value }
         }
-        *answer = number(rule(items, stop, up));
+        *answer = number(rule(stop, up));
     }
     let matters = |bit: usize| {
         (0..answers.len()).any(|ending| answers[ending] != answers[ending ^ (1 << bit)])
@@ -184,13 +198,18 @@ fn compare_with_every_ending(
 }
 
 fn number(name: Option<Name>) -> u8 {
-    name.map_or(u8::MAX, |(host, upper)| 2 * host as u8 + u8::from(upper))
+    match name {
+        NO_STOP => u8::MAX - 1,
+        Some((host, upper)) => 2 * host as u8 + u8::from(upper),
+        None => u8::MAX,
+    }
 }
 
 /// Random endings of a long list: what is not needed does not change the
 /// answer.
 fn compare_with_some_endings(
     random: &mut Random,
+    rule: &dyn Fn(u64, u64) -> Option<Name>,
     items: &[Item],
     known: &[Known],
     bits: &[(usize, bool)],
@@ -204,7 +223,7 @@ fn compare_with_some_endings(
             let value = u64::from(random.once_in(sparse)) << host;
             if is_up { up |= value } else { stop |= value }
         }
-        let answer = rule(items, stop, up);
+        let answer = rule(stop, up);
         let show = || format!("{items:?} {known:?} stop {stop:b} up {up:b}");
         assert!(!found.done || answer == found.answer, "{}", show());
         for &(host, is_up) in bits {
@@ -213,7 +232,7 @@ fn compare_with_some_endings(
             } else {
                 (stop ^ 1 << host, up)
             };
-            if answer != rule(items, other_stop, other_up) {
+            if answer != rule(other_stop, other_up) {
                 // To know whether it is up includes the addresses.
                 let least = if is_up { Need::Up } else { Need::Addresses };
                 assert!(found.needs[host] >= least, "{host} of {}", show());

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -23,6 +23,17 @@ pub const fn ms(milliseconds: u64) -> Duration {
 pub fn program() -> PathBuf {
     let path = env::var_os("SMTPDCHECK").unwrap_or_else(|| env!("CARGO_BIN_EXE_smtpdcheck").into());
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// Whether the program has glibc in place of musl: the two do not take the same
+/// answers from a name server.
+pub fn has_glibc() -> bool {
+    static HAS_GLIBC: OnceLock<bool> = OnceLock::new();
+    *HAS_GLIBC.get_or_init(|| {
+        let program = fs::read(program()).unwrap();
+        let version = b"GLIBC_2.";
+        program.windows(version.len()).any(|part| part == version)
+    })
 }
 
 /// Bytes as the program escapes them: everything but printable ASCII in

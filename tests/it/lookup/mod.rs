@@ -1,5 +1,7 @@
 //! Lookups: the hosts file and name servers of every kind.
 
+mod mx;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod environment;
+mod mx;
 mod output;
 mod shortage;
 

@@ -441,9 +441,9 @@ fn the_timeout_covers_making_the_file() {
     }
     let (port, cache) = (Port::new(), Cache::new());
     let silent = port.listen("127.0.0.2", 16);
-    let check = cache.check(&port, "--timeout=6 127.0.0.2");
+    let check = cache.check(&port, "--timeout=7 127.0.0.2");
     let check = check.injecting("fdatasync", "delay_enter=5000000");
-    check.run().prints("").after(ms(6000));
+    check.run().prints("").after(ms(7000));
     assert_eq!(waiting(&silent), 1);
     assert!(cache.only_entry().is_new());
 }
