@@ -12,6 +12,9 @@ from machine import Case, is_listening, name_servers, sh, wait_for, write
 UP, SILENT = "127.0.1.1", "127.0.1.2"
 MANY = 40
 
+# The program with musl, and with the system's C library.
+PROGRAMS = [machine.PROGRAM, machine.GLIBC_PROGRAM]
+
 # How many addresses of a name musl keeps.
 KEPT = 48
 
@@ -33,7 +36,53 @@ cname=chain8.test,both.test
 cname=broken.test,nothing.test
 mx-host=mxonly.test,one.test,10
 host-record=short.sub.test,{UP}
+mx-host=list.test,six.test,20
+mx-host=list.test,silent.test,10
+mx-host=list.test,none.test,5
+host-record=silent.test,{SILENT}
+mx-host=mine.test,one.test,10
+mx-host=mine.test,me.test,20
+host-record=me.test,127.0.1.9
+mx-host=null.test,.,0
+cname=mxalias.test,mine.test
 """
+
+# MX records that are more than a datagram holds.
+LONG = "\n".join(f"mx-host=long.test,mx{i}.with-a-long-name.test,{100 + i}" for i in range(MANY))
+LONG += "\nmx-host=long.test,one.test,200\n"
+
+
+def judge_mx(case, by_tcp):
+    """Asks for what both name servers have. Programs with glibc always ask
+    again by TCP."""
+    for program in PROGRAMS:
+        def answers(words, answer, **options):
+            return case.answers(words, answer, program=program, **options)
+
+        def cannot(words, why):
+            run = case.run_check(words, program=program)
+            case.assertEqual((run.status, run.stderr), (2, f"smtpdcheck: {why}\n"), run)
+
+        for _ in range(5):
+            answers("--mx mine.test", "one.test")
+            answers("--mx MINE.test.", "one.test")
+            answers("--mx one.test", "one.test")
+            answers("--mx null.test", "")
+            answers("--mx none.test", "")
+            answers("--mx mxonly.test", "one.test")
+            answers("--stop me.test --mx mine.test", "one.test")
+            answers("--stop 127.0.1.9 --mx mine.test", "one.test")
+            answers("--stop one.test --mx mine.test", "")
+            cannot("--stop 127.0.1.8 --mx mine.test", "mine.test: none of its mail servers is a --stop host")
+        if by_tcp or program == machine.GLIBC_PROGRAM:
+            for _ in range(5):
+                answers("--mx long.test", "one.test")
+        else:
+            cannot("--mx long.test", "cannot look up the mail servers of 'long.test': truncated answer")
+        run = answers("-v --mx null.test", "")
+        case.assertRegex(run.stderr, r"^null\.test  mx    accepts no mail \(null MX\) ")
+        run = answers("-v --mx none.test", "")
+        case.assertRegex(run.stderr, r"^none\.test  mx    no such domain ")
 
 
 def addresses(name, count, network, last):
@@ -191,6 +240,38 @@ class NameServers(Case):
         name_servers("nameserver ::1\n")
         self.answers("both.test", "both.test")
 
+    def test_mx(self):
+        by_tcp = asks_by_tcp(self)
+        self.dnsmasq(zone=ZONE + LONG)
+        judge_mx(self, by_tcp)
+        for program in PROGRAMS:
+            run = self.answers("-v --timeout 1 --mx list.test", "six.test", least=1, program=program)
+            self.assertRegex(run.stderr, r"^list\.test  mx    5:none\.test, 10:silent\.test, 20:six\.test ")
+            self.answers("--mx mxalias.test", "one.test", program=program)
+
+    def test_mx_without_an_answer(self):
+        """A name server that refuses, one that is stopped, and none."""
+        server = self.dnsmasq(elsewhere="--all-servers")
+
+        def cannot(words, why, least=0):
+            for program in PROGRAMS:
+                run = self.run_check(words, program=program)
+                domain = words.split()[-1]
+                reason = f"smtpdcheck: cannot look up the mail servers of '{domain}': {why}\n"
+                self.assertEqual((run.status, run.stderr), (2, reason), run)
+                self.assertGreaterEqual(run.seconds, least, run)
+                self.assertLess(run.seconds, least + machine.SLACK, run)
+
+        name_servers("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        cannot("--mx elsewhere.example", "no usable answer from the name servers")
+        server.signal(signal.SIGSTOP)
+        cannot("--mx mine.test", "no usable answer from the name servers", least=1)
+        cannot("--timeout 0.5 --stop 127.0.1.9 --mx mine.test", "no answer in time", least=0.5)
+        server.signal(signal.SIGCONT)
+        self.answers("--mx mine.test", "one.test")
+        server.stop()
+        cannot("--mx mine.test", "no usable answer from the name servers")
+
     def test_attempts_0(self):
         """musl divides by the number of attempts: the status is 2."""
         self.dnsmasq()
@@ -235,6 +316,7 @@ class Unbound(Case):
         self.start(["/usr/sbin/smtp-sink", "-u", "postfix", f"{UP}:25", "100"], log=f"{self.folder}/sink")
         wait_for(lambda: is_listening(25, UP), "smtp-sink")
         many = "".join(f'local-data: "many.test. A 127.0.2.{i}"\n' for i in range(2, 2 + MANY))
+        long = "".join(f'local-data: "long.test. MX {i} mx{i}.with-a-long-name.test."\n' for i in range(MANY))
         write(f"{self.folder}/conf", f"""
 server:
     interface: 127.0.0.1
@@ -249,6 +331,13 @@ server:
     local-data: "one.test. A {UP}"
     local-data: "one.test. AAAA 2001:db8::1"
     local-data: "many.test. A {UP}"
+    local-data: "mine.test. MX 20 me.test."
+    local-data: "mine.test. MX 10 one.test."
+    local-data: "me.test. A 127.0.1.9"
+    local-data: "mxonly.test. MX 10 one.test."
+    local-data: "null.test. MX 0 ."
+    local-data: "long.test. MX 200 one.test."
+    {long.replace(chr(10), chr(10) + "    ")}
     {many.replace(chr(10), chr(10) + "    ")}
 """)
         server = self.start(["/usr/sbin/unbound", "-d", "-c", f"{self.folder}/conf"])
@@ -259,3 +348,4 @@ server:
             if by_tcp:
                 self.answers("many.test", "many.test")
             self.answers("none.test", "")
+        judge_mx(self, by_tcp)
