@@ -2,7 +2,7 @@
 
 bench.py                        everything: prints a table, also in target/bench.md
 bench.py instructions BUDGET    only smtpdcheck's instructions for one live server; fails if there are more than BUDGET
-bench.py by-name                used by bench.py itself, in a private namespace
+bench.py by-name, by-mx         used by bench.py itself, in a private namespace
 
 `make bench` installs the others. All servers are started here, on loopback. Times are from spawn to exit. They are
 noisy, so two programs that are compared run in turns, and a ratio is the median of the ratios of all rounds.
@@ -50,6 +50,10 @@ OTHERS = [
     "nc -z 127.0.0.1 PORT",
 ]
 NAME = "mx.example.org"
+DOMAIN = "example.org"
+MX = f"smtpdcheck --port PORT --mx {DOMAIN}"
+# What a careful script does without --mx; it is passed to sh -c.
+DIG = f"floor PORT $(dig +short MX {DOMAIN} | sort -n | cut -d ' ' -f 2)"
 
 ROUNDS = 200  # in which two programs run, for the ratios of times
 CPU_ROUNDS = 21
@@ -135,6 +139,13 @@ def instructions(words):
     return int(re.search(r"Collected : (\d+)", told)[1])
 
 
+def instructions_of_all(words):
+    """The same, with those of all processes that the command starts."""
+    told = traced(["/usr/bin/valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"],
+                  words)
+    return sum(map(int, re.findall(r"Collected : (\d+)", told)))
+
+
 def system_calls(words):
     """How many system calls a command makes, including execve(2) and those of threads, and their names."""
     summary = os.path.join(WORK, "strace")
@@ -204,6 +215,37 @@ def serve(server):
             client.close()
         except OSError:
             pass
+    os._exit(0)
+
+
+def serve_dns():
+    """A name server, in a child process: DOMAIN has one MX record, NAME; every name has the address 127.0.0.1."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 53))
+    child = os.fork()
+    if child:
+        server.close()
+        children.add(child)
+        return child
+    parent = os.getppid()
+    server.settimeout(1)
+    name = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split(".")) + b"\0"
+    data = {1: socket.inet_aton("127.0.0.1"), 15: b"\0\x0a" + name}
+    while os.getppid() == parent:
+        try:
+            query, client = server.recvfrom(512)
+        except OSError:
+            continue
+        # A query may have an OPT record behind its question, which ends with a type and the class IN.
+        end_of_name = query.index(b"\0", 12)
+        question = query[12:end_of_name + 5]
+        kind = int.from_bytes(query[end_of_name + 1:end_of_name + 3])
+        record = b""
+        if kind in data:
+            fixed = kind.to_bytes(2) + b"\0\1\0\0\0\x3c" + len(data[kind]).to_bytes(2)
+            record = b"\xc0\x0c" + fixed + data[kind]
+        counts = b"\0\1\0" + bytes([bool(record)]) + b"\0\0\0\0"
+        server.sendto(query[:2] + b"\x81\x80" + counts + question + record, client)
     os._exit(0)
 
 
@@ -312,11 +354,26 @@ def deciding_byte():
     row("deciding byte to exit", f"{median:.2f} ms", SMTPDCHECK, "at most 2 ms", median <= 2)
 
 
-def by_name():
-    """Measured with an /etc/hosts of its own."""
+def in_namespace(part):
+    """Runs a part of this program in a private namespace; returns what it prints."""
     # A user other than root may have namespaces all the same.
     unshare = ["unshare", "-m", "-n"] + ([] if os.geteuid() == 0 else ["-r"])
-    run = subprocess.run([*unshare, sys.executable, __file__, "by-name"], stdout=subprocess.PIPE, check=False)
+    return subprocess.run([*unshare, sys.executable, __file__, part], stdout=subprocess.PIPE, check=False)
+
+
+def set_up_namespace(hosts, resolv_conf):
+    for path, text in (("/etc/hosts", hosts), ("/etc/resolv.conf", resolv_conf)):
+        mine = os.path.join(WORK, os.path.basename(path))
+        with open(mine, "w", encoding="ascii") as file:
+            file.write(text)
+        if os.path.exists(path):
+            subprocess.run(["mount", "--bind", mine, path], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def by_name():
+    """Measured with an /etc/hosts of its own."""
+    run = in_namespace("by-name")
     if run.returncode:
         row("one live server by name", "not measured: no namespaces here", SMTPDCHECK)
         return
@@ -327,13 +384,7 @@ def by_name():
 
 
 def by_name_inside():
-    for path, text in (("/etc/hosts", f"127.0.0.1 {NAME}\n::1 {NAME}\n"), ("/etc/resolv.conf", "")):
-        mine = os.path.join(WORK, os.path.basename(path))
-        with open(mine, "w", encoding="ascii") as file:
-            file.write(text)
-        if os.path.exists(path):
-            subprocess.run(["mount", "--bind", mine, path], check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    set_up_namespace(f"127.0.0.1 {NAME}\n::1 {NAME}\n", "")
     server, port = listener(family=socket.AF_INET6)
     serving = serve(server)
     told = []
@@ -342,6 +393,47 @@ def by_name_inside():
         names, addresses = take_turns(wall, arguments(name, port), arguments(command, port))
         told.append((name, median_ratio(names, addresses), milliseconds(names), milliseconds(addresses)))
     end(serving)
+    print(json.dumps(told))
+
+
+def by_mx():
+    """One MX, looked up at a name server on loopback, as is its address."""
+    what = "one live MX"
+    if not shutil.which("dig"):
+        row(what, "not measured: no dig here", MX)
+        return
+    run = in_namespace("by-mx")
+    if run.returncode:
+        row(what, "not measured: no namespaces here", MX)
+        return
+    told = json.loads(run.stdout)
+    for command, measured in zip((MX, DIG), told["instructions"]):
+        row(f"{what}: user instructions", commas(measured), command)
+    for command, measured in zip((MX, DIG), told["calls"]):
+        row(f"{what}: system calls", commas(measured), command)
+    row(f"{what}: wall time", f"{told['ratio']:.2f} x the script ({told['ours']} against {told['script']})", MX)
+
+
+def by_mx_inside():
+    set_up_namespace("", "nameserver 127.0.0.1\n")
+    answering = serve_dns()
+    server, port = listener()
+    serving = serve(server)
+    ours, script = arguments(MX, port), ["/bin/sh", "-c", DIG.replace("floor PORT", f"{PLACES['floor']} {port}")]
+    # Both must find it.
+    for words in (ours, script):
+        found = subprocess.run(words, env=environment(words[0]), stdout=subprocess.PIPE, check=False)
+        assert (found.returncode, found.stdout.rstrip(b".\n")) == (1, NAME.encode()), found
+    our_times, script_times = take_turns(wall, ours, script)
+    told = {
+        "instructions": [instructions_of_all(words) for words in (ours, script)],
+        "calls": [system_calls(words)[0] for words in (ours, script)],
+        "ratio": median_ratio(our_times, script_times),
+        "ours": milliseconds(our_times),
+        "script": milliseconds(script_times),
+    }
+    end(serving)
+    end(answering)
     print(json.dumps(told))
 
 
@@ -431,7 +523,7 @@ def everything():
     with open(os.path.join(WORK, "main.cf"), "w", encoding="ascii") as file:
         file.write(POSTFIX_CONFIGURATION)
     begun = time.monotonic()
-    for part in (one_live, deciding_byte, by_name, silent, refusing, answering, cached):
+    for part in (one_live, deciding_byte, by_name, by_mx, silent, refusing, answering, cached):
         part()
     text = f"""\
 # smtpdcheck, measured beside other programs
@@ -464,6 +556,8 @@ def main():
                 everything()
             case ["by-name"]:
                 by_name_inside()
+            case ["by-mx"]:
+                by_mx_inside()
             case ["instructions", budget]:
                 return 0 if within_budget(int(budget)) else 1
             case _:
