@@ -528,7 +528,7 @@ mod tests {
     fn compressed_names() {
         // The question's name is at byte 12, its last label at byte 20.
         let pointer = [0xc0, 12];
-        let table: [(&[u8], Option<&str>); 10] = [
+        let table: [(&[u8], Option<&str>); 13] = [
             (&pointer, Some(DOMAIN)),
             (&[2, b'm', b'x', 0xc0, 20], Some("mx.org")),
             (&[2, b'm', b'x', 0xc0, 12], Some("mx.example.org")),
@@ -539,8 +539,11 @@ mod tests {
             (&[0xc0, 60], None),
             (&[0xff, 0xff], None),
             (&[1, b'a', 0xc0, 43], None),
-            // Kinds of labels that there are not.
+            // Kinds of labels that there are not, as long as they would be.
             (&[0x40, 0], None),
+            (&[0x80, 12], None),
+            (&[&[0x40][..], &[b'a'; 64], &[0]].concat(), None),
+            (&[&[0x80][..], &[b'a'; 128], &[0]].concat(), None),
         ];
         for (name, expected) in table {
             let length = u8::try_from(name.len() + 2).expect("short");
@@ -574,11 +577,53 @@ mod tests {
             let is_good = read(&query(), &lying).is_ok();
             assert_eq!(is_good, length == truth, "{length}");
         }
-        // Longer than a name may be.
+    }
+
+    /// A name of 253 bytes as text is the longest.
+    #[test]
+    fn names_and_chains_of_any_length() {
         let label = "a".repeat(63);
-        let long = format!("{label}.{label}.{label}.{label}");
-        let message = answer(1).mx(DOMAIN, 1, &long);
-        assert_eq!(read(&query(), &message.0), Err(Unknown::Malformed));
+        for (length, is_good) in [(61, true), (62, false), (63, false)] {
+            let name = format!("{label}.{label}.{label}.{}", "b".repeat(length));
+            let message = answer(1).mx(DOMAIN, 1, &name);
+            assert_eq!(read(&query(), &message.0).is_ok(), is_good, "{length}");
+        }
+        for count in 0..20u8 {
+            let name = |i: u8| {
+                if i == 0 {
+                    DOMAIN.into()
+                } else {
+                    format!("a{i}.test")
+                }
+            };
+            let aliases = (0..count).fold(answer(count + 1), |message, i| {
+                message.alias(&name(i), &name(i + 1))
+            });
+            let message = aliases.mx(&name(count), 1, "mx");
+            let is_good = usize::from(count) <= MAX_ALIASES;
+            assert_eq!(read(&query(), &message.0).is_ok(), is_good, "{count}");
+        }
+    }
+
+    /// A record of another class is nobody's, and a name goes on where its first
+    /// pointer stood, however many follow.
+    #[test]
+    fn other_classes_and_pointers_to_pointers() {
+        let mut message = answer(2).mx(DOMAIN, 1, "wrong").mx(DOMAIN, 2, "mx");
+        let class = query().len() + Message::default().name(DOMAIN).0.len() + 3;
+        message.0[class] = 3;
+        assert_eq!(read(&query(), &message.0), records(&[(2, "mx")]));
+
+        // The first owner is a pointer; the second one points there.
+        let at = u8::try_from(query().len()).expect("short");
+        let data = |name| [0, 15, 0, 1, 0, 0, 0, 60, 0, 5, 0, 7, 1, name, 0];
+        let message = answer(2)
+            .bytes(&[0xc0, 12])
+            .bytes(&data(b'a'))
+            .bytes(&[0xc0, at])
+            .bytes(&data(b'b'));
+        let expected = records(&[(7, "a"), (7, "b")]);
+        assert_eq!(read(&query(), &message.0), expected);
     }
 
     #[test]
