@@ -206,9 +206,13 @@ fn too_many_addresses() {
             ("--stop 192.0.2.249 10:many47", "many47"),
             ("--stop 192.0.2.246 10:many47", ""),
         ];
+        let domains: &[&str] = match takes_large_answers() {
+            true => &[".hosts", ".test"],
+            false => &[".hosts"],
+        };
         let rows: Vec<_> = rows
             .iter()
-            .flat_map(|row| [".hosts", ".test"].map(|domain| (row, domain)))
+            .flat_map(|row| domains.iter().map(move |domain| (row, domain)))
             .collect();
         each(&rows, |((words, answer), domain)| {
             let run = Check::words(&format!("--timeout=15 {words}{domain}")).run();
@@ -220,6 +224,14 @@ fn too_many_addresses() {
     });
 }
 
+/// Whether the C library takes answers from name servers that are longer than
+/// 512 bytes; musl does from 1.2.4 on. There is a server `many47.test` that is
+/// up.
+fn takes_large_answers() -> bool {
+    let run = Check::words("--timeout=3 many47.test").run();
+    run.stdout == "many47.test\n"
+}
+
 /// What is in doubt in one family can in the other one only prove to be the
 /// stop host: where nothing depends on that, it is not waited for.
 #[test]
@@ -227,8 +239,12 @@ fn a_server_in_doubt_is_not_waited_for() {
     namespace::run(|| {
         let (_, zone) = many(50);
         let zone = zone.replace("AAAA nodata", "AAAA silent");
-        let _names = dns::serve(&(ZONE.to_owned() + &zone));
+        let (_, probe) = many(47);
+        let _names = dns::serve(&(ZONE.to_owned() + &zone + &probe));
         let _up = Port::smtp().serve("192.0.2.200", UP);
+        if !takes_large_answers() {
+            return;
+        }
         let rows = [
             ("--stop stops.test many50.test", "", 0),
             (
