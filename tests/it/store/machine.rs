@@ -149,7 +149,10 @@ fn a_thousand_processes_killed() {
             assert!(["cache", "cache.new"].contains(&&*file), "{file}");
         }
         if cache.path().exists() {
-            let entries = cache.entries();
+            let mut entries = cache.entries();
+            // One that another process has just erased may get the time since
+            // when it was asked again, and is as empty.
+            entries.retain(|entry| entry.tag != 0 || entry.down != 0);
             made += usize::from(round % 3 == 0);
             erased += usize::from(round % 3 == 1 && entries.len() < 2);
             for entry in entries {
