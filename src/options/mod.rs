@@ -24,8 +24,7 @@ What to ask:
       --stop HOST        ignore HOST, every server after it, and every server of
                          equal priority; HOST is this machine, by name or
                          address (may be repeated)
-      --timeout SECONDS  time limit in seconds (default 10; decimals allowed;
-                         0: no limit)
+      --timeout TIME     time limit (default 10; decimals allowed; 0: no limit)
       --port N           connect to port N (default 25)
   -4, -6                 use only IPv4, or only IPv6, addresses
       --jobs N           ask at most N servers at a time, each with its own
@@ -33,8 +32,7 @@ What to ask:
                          allows)
 Cache:
       --cache FILE       remember in FILE the servers that were slow to fail
-      --cache-ttl SECONDS
-                         how long to remember them (default 60)
+      --cache-ttl TIME   how long to remember them (default 60)
 Other:
   -v, --verbose          report each server's result on standard error
   -h, --help             print this help
@@ -43,6 +41,7 @@ Other:
 A server is a host name, an IPv4 address, or an IPv6 address in brackets; prio
 is a number. List the most preferred server first:
   smtpdcheck --stop 192.0.2.9 10:mx1.example.org 20:[2001:db8::2] 30:192.0.2.9
+TIME is in seconds, or a whole number and s, m, h or d, as in 5m.
 
 Exit status:
   0  no server is up; nothing is printed: accept the message
@@ -201,7 +200,7 @@ fn option_with_value(name: &str) -> Option<Set> {
             Ok(())
         },
         "cache-ttl" => |options, value| {
-            options.cache_ttl = values::positive(value)?;
+            options.cache_ttl = values::positive_time(value)?;
             Ok(())
         },
         _ => return None,

@@ -21,12 +21,44 @@ pub fn domain(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     }
 }
 
-/// Seconds with an optional fraction; `None` is zero, which means no limit.
+/// What is said of a text that is not a time. `--timeout` alone takes decimals.
+const NOT_A_TIME: &str = "is not a time such as 10, 30s, 5m, 4h or 2d (at most 4294967295 seconds)";
+
+/// A time in whole seconds.
+pub fn time(value: &[u8]) -> Result<u32, &'static str> {
+    parse_time(value).ok_or(NOT_A_TIME)
+}
+
+/// A time that is not zero.
+pub fn positive_time(value: &[u8]) -> Result<u32, &'static str> {
+    match time(value)? {
+        0 => Err("is too short; the shortest time is 1 second"),
+        seconds => Ok(seconds),
+    }
+}
+
+/// A whole number of seconds, or of what the letter behind it stands for.
+fn parse_time(value: &[u8]) -> Option<u32> {
+    let (number, seconds) = match value {
+        [number @ .., b's'] => (number, 1),
+        [number @ .., b'm'] => (number, 60),
+        [number @ .., b'h'] => (number, 60 * 60),
+        [number @ .., b'd'] => (number, 24 * 60 * 60),
+        number => (number, 1),
+    };
+    decimal(number)?.checked_mul(seconds)
+}
+
+/// A time, of which seconds may have a fraction; `None` is zero, which means
+/// no limit.
 pub fn timeout(value: &[u8]) -> Result<Option<Duration>, &'static str> {
-    parse_timeout(value).ok_or("is not a number of seconds, such as 10 or 2.5 (at most 4294967295)")
+    parse_timeout(value).ok_or(NOT_A_TIME)
 }
 
 fn parse_timeout(value: &[u8]) -> Option<Option<Duration>> {
+    if let Some(seconds) = parse_time(value) {
+        return Some((seconds > 0).then(|| Duration::from_secs(seconds.into())));
+    }
     let point = value.iter().position(|&b| b == b'.').unwrap_or(value.len());
     let whole = &value[..point];
     let fraction = value.get(point + 1..).unwrap_or_default();
@@ -127,9 +159,73 @@ mod tests {
             ("nan", None),
             ("0x10", None),
             ("4294967296", None),
+            ("30s", Some(Some(Duration::from_secs(30)))),
+            ("2m", Some(Some(Duration::from_secs(120)))),
+            ("0h", Some(None)),
+            ("2.5s", None),
+            ("2.5m", None),
+            ("5.s", None),
+            ("s", None),
         ];
         for (value, expected) in table {
             assert_eq!(parse_timeout(value.as_bytes()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let table = [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("007", Some(7)),
+            ("30s", Some(30)),
+            ("5m", Some(300)),
+            ("4h", Some(14_400)),
+            ("2d", Some(172_800)),
+            ("0d", Some(0)),
+            ("4294967295", Some(u32::MAX)),
+            ("4294967295s", Some(u32::MAX)),
+            ("71582788m", Some(4_294_967_280)),
+            ("1193046h", Some(4_294_965_600)),
+            ("49710d", Some(4_294_944_000)),
+            // One more is too many.
+            ("4294967296", None),
+            ("4294967296s", None),
+            ("71582789m", None),
+            ("1193047h", None),
+            ("49711d", None),
+            ("99999999999999999999d", None),
+            ("", None),
+            ("s", None),
+            ("m", None),
+            ("h", None),
+            ("d", None),
+            ("2.5", None),
+            ("2.5s", None),
+            ("1.h", None),
+            ("1w", None),
+            ("1y", None),
+            ("1S", None),
+            ("1M", None),
+            ("1ms", None),
+            ("1min", None),
+            ("1h30m", None),
+            ("1hh", None),
+            ("1 h", None),
+            ("1h ", None),
+            (" 1h", None),
+            ("-1h", None),
+            ("-1", None),
+            ("+1h", None),
+            ("h1", None),
+            ("1e3", None),
+            ("0x10", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(parse_time(value.as_bytes()), expected, "{value}");
+            assert_eq!(time(value.as_bytes()).ok(), expected, "{value}");
+            let positive = expected.filter(|&seconds| seconds > 0);
+            assert_eq!(positive_time(value.as_bytes()).ok(), positive, "{value}");
         }
     }
 

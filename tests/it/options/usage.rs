@@ -49,11 +49,14 @@ fn bad_arguments() {
     });
 }
 
+const NOT_A_TIME: &str = "is not a time such as 10, 30s, 5m, 4h or 2d (at most 4294967295 seconds)";
+const TOO_SHORT: &str = "is too short; the shortest time is 1 second";
+
 /// Options, and bad values of theirs, all with the same message.
 const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
     (
         "--timeout",
-        "is not a number of seconds, such as 10 or 2.5 (at most 4294967295)",
+        NOT_A_TIME,
         &[
             b"",
             b"-1",
@@ -61,7 +64,15 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
             b"+1",
             b".",
             b"1.2.3",
-            b"1s",
+            b"2.5s",
+            b"1w",
+            b"s",
+            b"-1h",
+            b"1h30m",
+            b"4294967296",
+            b"71582789m",
+            b"1193047h",
+            b"49711d",
             b"1e3",
             b"0x10",
             b" 1",
@@ -76,6 +87,29 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
             b"\x1b[2J",
             b"1\n",
         ],
+    ),
+    (
+        "--cache-ttl",
+        NOT_A_TIME,
+        &[
+            b"",
+            b"-1",
+            b"1.5",
+            b"2.5s",
+            b"1w",
+            b"s",
+            b"-1h",
+            b"+5",
+            b"5 m",
+            b"4294967296",
+            b"49711d",
+            b"\x1bd",
+        ],
+    ),
+    (
+        "--cache-ttl",
+        TOO_SHORT,
+        &[b"0", b"000", b"0s", b"0m", b"0h", b"0d"],
     ),
     (
         "--port",
@@ -155,6 +189,10 @@ const GOOD: &[(&str, &str)] = &[
     ("--timeout 5. 127.0.0.2", "127.0.0.2"),
     ("--timeout 5.25 127.0.0.2", "127.0.0.2"),
     ("--timeout 0 127.0.0.2", "127.0.0.2"),
+    ("--timeout 5s 127.0.0.2", "127.0.0.2"),
+    ("--timeout 2m 127.0.0.2", "127.0.0.2"),
+    ("--timeout=1h 127.0.0.2", "127.0.0.2"),
+    ("--timeout 49710d 127.0.0.2", "127.0.0.2"),
     ("--timeout 0.0 127.0.0.2", "127.0.0.2"),
     ("--timeout 1 --timeout 20 127.0.0.2", "127.0.0.2"),
     ("--stop=127.0.0.9 127.0.0.2", "127.0.0.2"),

@@ -49,6 +49,14 @@ fn entries_count_as_long_as_the_option_says() {
         ("--cache-ttl=3 --cache-ttl=0100", 90, true),
         ("--cache-ttl=4294967295", 1_000_000_000, true),
         ("--cache-ttl=1000000", 1_000_100, false),
+        ("--cache-ttl=100s", 90, true),
+        ("--cache-ttl=100s", 102, false),
+        ("--cache-ttl=2m", 110, true),
+        ("--cache-ttl=2m", 122, false),
+        ("--cache-ttl=2h", 7_190, true),
+        ("--cache-ttl=2h", 7_202, false),
+        ("--cache-ttl=3d", 259_000, true),
+        ("--cache-ttl=3d", 259_202, false),
     ];
     each(&rows, |(option, age, remembered)| {
         let server = Remembered::new();
@@ -69,7 +77,8 @@ fn bad_values_of_the_options() {
         "--cache-ttl=-1 127.0.0.2",
         "--cache-ttl=1.5 127.0.0.2",
         "--cache-ttl= 127.0.0.2",
-        "--cache-ttl=1s 127.0.0.2",
+        "--cache-ttl=1w 127.0.0.2",
+        "--cache-ttl=0d 127.0.0.2",
         "--cache-ttl=+5 127.0.0.2",
         "--cache-ttl=4294967296 127.0.0.2",
         "127.0.0.2 --cache-ttl",
