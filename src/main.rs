@@ -28,7 +28,7 @@ use lookup::{Resolver, mx};
 use options::{Command, Options};
 use report::Report;
 use server::Server;
-use store::servers::Cache;
+use store::Cache;
 use store::table::Unusable;
 use sys::process::{self, STANDARD_ERROR, STANDARD_OUTPUT};
 

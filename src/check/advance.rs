@@ -7,7 +7,7 @@ use super::Check;
 use crate::lookup::Answer;
 use crate::lookup::pool::Token;
 use crate::probe::Short;
-use crate::store::servers::Cache;
+use crate::store::Cache;
 use crate::sys::{self, Errno, process};
 
 impl<'a> Check<'a> {

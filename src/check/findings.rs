@@ -9,7 +9,8 @@ use crate::options::Options;
 use crate::probe::Probe;
 use crate::report::{Report, Unneeded};
 use crate::server::Server;
-use crate::store::servers::{Cache, Entry, Subject};
+use crate::store::Cache;
+use crate::store::servers::{Entry, Subject};
 
 /// A server that took at least this long to prove down is remembered. What is
 /// cheap to find out again is not.

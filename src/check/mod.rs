@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::probe::{Goal, Probe};
 use crate::report::Report;
 use crate::server::Host;
-use crate::store::servers::Cache;
+use crate::store::Cache;
 use crate::sys::{Errno, process};
 use address::address;
 use findings::Findings;

@@ -9,13 +9,13 @@
 //! back. After ten timeouts it begins anew, for by then most of the time nobody
 //! has asked, and a crowd would wait at once.
 
-use std::cell::Cell;
 use std::time::Duration;
 
-use super::table::{Place, SLOT, Table, Unusable};
+use super::Cache;
+use super::table::{Place, SERVERS, Table};
 use crate::server::{Host, Server};
+use crate::sys::Errno;
 use crate::sys::process::seconds;
-use crate::sys::{self, Errno};
 
 /// The bytes of a slot: a tag, when the server was found down, and since when
 /// it has been asked again. Times are seconds since 1970; zero, as in a new
@@ -26,10 +26,18 @@ struct Slot {
     asked_again: u32,
 }
 
+/// The bytes of a slot.
+const SLOT: usize = 16;
 /// Where `asked_again` begins in a slot.
 const ASKED_AGAIN: usize = 12;
 
 impl Slot {
+    fn read(table: &Table, place: Place) -> Self {
+        let mut bytes = [0; SLOT];
+        table.read(place, &mut bytes);
+        Self::of(bytes)
+    }
+
     fn of(bytes: [u8; SLOT]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
         Slot {
@@ -72,7 +80,7 @@ const MAX_SERIES: u32 = 10;
 
 /// For how long entries count, in whole seconds.
 #[derive(Clone, Copy)]
-struct Lifetimes {
+pub struct Lifetimes {
     /// How long a server is remembered.
     ttl: u32,
     /// How long another process may take to ask it again.
@@ -80,7 +88,9 @@ struct Lifetimes {
 }
 
 impl Lifetimes {
-    fn new(ttl: u32, timeout: Option<Duration>) -> Self {
+    /// Those of entries that count for `ttl` seconds, for processes that know
+    /// more after `timeout`.
+    pub fn new(ttl: u32, timeout: Option<Duration>) -> Self {
         let patience = timeout.map_or(ttl, |timeout| {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             // One more, for ages are told by whole seconds.
@@ -117,6 +127,12 @@ impl Lifetimes {
     }
 }
 
+/// What a server is recognised by in its slot. Never zero: an empty slot is
+/// nobody's.
+fn tag(place: Place) -> u64 {
+    place.hash | 1 << 63
+}
+
 /// A server and how it is asked: all that can change whether it is up.
 pub struct Subject<'a> {
     pub server: &'a Server,
@@ -133,42 +149,11 @@ impl Subject<'_> {
             // One address in two spellings is two servers here.
             _ => &self.server.text,
         };
-        table.place(&[&port, &families, host])
+        table.place(&SERVERS, &[&port, &families, host])
     }
-}
-
-/// A file of remembered servers.
-pub struct Cache {
-    /// `None` once it is closed: then nothing is remembered.
-    table: Option<Table>,
-    lifetimes: Lifetimes,
-    /// The first failure to lock or to write.
-    error: Cell<Option<Errno>>,
 }
 
 impl Cache {
-    /// Opens the file, or makes it. Entries count for `ttl` seconds; who asks
-    /// again after that knows more after `timeout`. A file that cannot be used
-    /// is left as it is.
-    pub fn open(path: &[u8], ttl: u32, timeout: Option<Duration>) -> Result<Self, Unusable> {
-        Ok(Cache {
-            table: Some(Table::open(path)?),
-            lifetimes: Lifetimes::new(ttl, timeout),
-            error: Cell::new(None),
-        })
-    }
-
-    /// Closes the file, and so gives its descriptor back. Returns false if
-    /// that has been done.
-    pub fn close(&mut self) -> bool {
-        self.table.take().is_some()
-    }
-
-    /// The first failure to lock or to write.
-    pub fn error(&self) -> Option<Errno> {
-        self.error.get()
-    }
-
     /// What is remembered of a server. If its entry has expired, this claims it
     /// for this process.
     pub fn look_up(&self, subject: &Subject) -> Entry {
@@ -207,15 +192,15 @@ impl Cache {
     /// The time is read last: what another process has just written must not
     /// seem to come from the future.
     fn judge(&self, table: &Table, place: Place) -> Result<Entry, AskedAgainFor> {
-        let slot = Slot::of(table.read(place));
-        self.lifetimes.judge(&slot, place.tag, seconds())
+        let slot = Slot::read(table, place);
+        self.lifetimes.judge(&slot, tag(place), seconds())
     }
 
     /// Remembers that a server was found down now.
     pub fn remember(&self, subject: &Subject) {
         if let Some(table) = &self.table {
             let place = subject.place(table);
-            let (tag, down) = (place.tag, seconds());
+            let (tag, down) = (tag(place), seconds());
             self.write(
                 table,
                 place,
@@ -232,7 +217,7 @@ impl Cache {
     pub fn forget(&self, subject: &Subject) {
         if let Some(table) = &self.table {
             let place = subject.place(table);
-            if Slot::of(table.read(place)).tag == place.tag {
+            if Slot::read(table, place).tag == tag(place) {
                 let (tag, down) = (0, 0);
                 self.write(
                     table,
@@ -258,12 +243,6 @@ impl Cache {
     fn write(&self, table: &Table, place: Place, slot: &Slot) {
         self.note(table.write(place, 0, &slot.bytes()));
         table.unlock(place);
-    }
-
-    fn note(&self, result: sys::Result<()>) {
-        if let Err(error) = result {
-            self.error.set(self.error.get().or(Some(error)));
-        }
     }
 }
 
@@ -374,7 +353,7 @@ mod tests {
             place("fe80::1%eth0", 25, [true, true]),
         ];
         for (i, a) in all.iter().enumerate() {
-            assert!(all[..i].iter().all(|b| a.tag != b.tag), "{i}");
+            assert!(all[..i].iter().all(|b| a.hash != b.hash), "{i}");
         }
         for (a, b) in [("MX.test.", "mx.TEST"), ("5:mx.test", "10:mx.test")] {
             let of = |text| place(text, 25, [true, true]);

@@ -1,13 +1,14 @@
-//! A fixed-size table of slots in a file that any number of processes share.
+//! A file of fixed size that any number of processes share, with tables of
+//! slots in it.
 //!
 //! The file begins with a header: what it is, and a random key. A slot belongs
-//! to whoever a hash under that key sends there; strangers cannot aim at one,
+//! to whatever a hash under that key sends there; strangers cannot aim at one,
 //! for they do not know the key. Losing a slot, or the whole file, harms
 //! nothing.
 //!
-//! A slot is read and written in one call, without a lock, so that a process
-//! can be killed at any time. Locks end with the process that has them; they
-//! are never waited for.
+//! What belongs together is read and written in one call, without a lock, so
+//! that a process can be killed at any time. Locks end with the process that
+//! has them; they are never waited for.
 
 use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
@@ -21,16 +22,31 @@ use crate::sys::{self, Errno};
 /// What every file begins with, whatever the version of its format.
 const NAME: &[u8] = b"smtpdcheck ";
 /// What a file of this format begins with.
-const MAGIC: [u8; 16] = *b"smtpdcheck 2\r\n\x1a\0";
+const MAGIC: [u8; 16] = *b"smtpdcheck 3\r\n\x1a\0";
 /// The bytes of the magic and the key.
 const HEADER: usize = 32;
-/// How many slots there are. With twenty servers remembered at a time two of
-/// them share a slot in one case of five.
-const SLOTS: usize = 1024;
-/// The bytes of a slot. A page holds a whole number of them, so that no slot
-/// is read half before and half after a write.
-pub const SLOT: usize = 16;
-const SIZE: libc::off_t = (HEADER + SLOTS * SLOT) as libc::off_t;
+/// The bytes of the file.
+const SIZE: usize = 256 * 1024;
+
+/// One of the tables in the file. A page holds a whole number of its slots, so
+/// that none is read half before and half after a write.
+#[derive(Debug)]
+pub struct Area {
+    /// Where it begins in the file.
+    start: u64,
+    /// How many slots it has.
+    slots: u64,
+    /// The bytes of a slot.
+    slot: u64,
+}
+
+/// The table of servers. With twenty remembered at a time two of them share a
+/// slot in one case of five.
+pub const SERVERS: Area = Area {
+    start: HEADER as u64,
+    slots: 1024,
+    slot: 16,
+};
 
 /// The longest file name, in bytes: Linux, `NAME_MAX`.
 const MAX_NAME: usize = 255;
@@ -82,12 +98,16 @@ pub struct Table {
     key: [u64; 2],
 }
 
-/// Where something is remembered: a slot, and what it is recognised by there.
+/// Where something is remembered: a slot, and what it can be recognised by
+/// there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
+    /// Where the slot begins in the file.
     offset: u64,
-    /// Never zero: an empty slot is nobody's.
-    pub tag: u64,
+    /// The bytes of the slot.
+    slot: u64,
+    /// Any number, also zero.
+    pub hash: u64,
 }
 
 impl Table {
@@ -111,7 +131,7 @@ impl Table {
         if magic != MAGIC {
             return Err(Unusable::OtherVersion);
         }
-        if file::status_of(&file)?.size != SIZE {
+        if file::status_of(&file)?.size != SIZE as libc::off_t {
             return Err(Unusable::NotACache);
         }
         let half = |at: usize| {
@@ -127,20 +147,18 @@ impl Table {
 
     /// Where something with these parts is remembered. Every part but the last
     /// has a fixed length, so that no two lists of parts hash alike.
-    pub fn place(&self, parts: &[&[u8]]) -> Place {
+    pub fn place(&self, area: &Area, parts: &[&[u8]]) -> Place {
         #[allow(deprecated, reason = "the only keyed hash that std has for good")]
         let mut hash = std::hash::SipHasher::new_with_keys(self.key[0], self.key[1]);
         for part in parts {
             hash.write(part);
         }
-        Place::of(hash.finish())
+        area.place(hash.finish())
     }
 
-    /// Reads a slot. One that cannot be read is as good as empty.
-    pub fn read(&self, place: Place) -> [u8; SLOT] {
-        let mut bytes = [0; SLOT];
-        let _ = file::read_at(&self.file, &mut bytes, place.offset);
-        bytes
+    /// Reads a slot into zeros. One that cannot be read is as good as empty.
+    pub fn read(&self, place: Place, bytes: &mut [u8]) {
+        let _ = file::read_at(&self.file, bytes, place.offset);
     }
 
     /// Writes a slot from byte `from` on.
@@ -151,20 +169,30 @@ impl Table {
     /// Takes the lock on a slot; `EAGAIN` when another process has it. It is
     /// kept until the process ends, or [`unlock`](Self::unlock).
     pub fn try_lock(&self, place: Place) -> sys::Result<()> {
-        file::try_lock(&self.file, place.offset as libc::off_t, SLOT as libc::off_t)
+        let (offset, length) = place.range();
+        file::try_lock(&self.file, offset, length)
     }
 
     pub fn unlock(&self, place: Place) {
-        file::unlock(&self.file, place.offset as libc::off_t, SLOT as libc::off_t);
+        let (offset, length) = place.range();
+        file::unlock(&self.file, offset, length);
+    }
+}
+
+impl Area {
+    fn place(&self, hash: u64) -> Place {
+        Place {
+            offset: self.start + hash % self.slots * self.slot,
+            slot: self.slot,
+            hash,
+        }
     }
 }
 
 impl Place {
-    fn of(hash: u64) -> Self {
-        Place {
-            offset: HEADER as u64 + hash % SLOTS as u64 * SLOT as u64,
-            tag: hash | 1 << 63,
-        }
+    /// The slot's bytes, as locks have them: where they begin, and how many.
+    fn range(self) -> (libc::off_t, libc::off_t) {
+        (self.offset as libc::off_t, self.slot as libc::off_t)
     }
 }
 
@@ -189,7 +217,9 @@ fn check_status(status: Status, make: bool) -> Result<(), Unusable> {
     } else if status.is_world_writable {
         Err(Unusable::WorldWritable)
     } else if make
-        && (status.owner != user || !status.has_one_name || ![0, SIZE].contains(&status.size))
+        && (status.owner != user
+            || !status.has_one_name
+            || ![0, SIZE as libc::off_t].contains(&status.size))
     {
         Err(Unusable::NotACache)
     } else {
@@ -211,7 +241,7 @@ fn name_of_new(path: &[u8]) -> Vec<u8> {
 fn make(path: &CStr) -> Result<(), Unusable> {
     let new = sys::c_string(&name_of_new(path.to_bytes()));
     let file = open(&new, true)?;
-    file::try_lock(&file, 0, SIZE)?;
+    file::try_lock(&file, 0, SIZE as libc::off_t)?;
     // Another process may have been quicker, and even have renamed this file.
     let opened = file::status_of(&file)?.inode;
     if file::status(&new).map_or(true, |found| found.inode != opened) {
@@ -223,8 +253,8 @@ fn make(path: &CStr) -> Result<(), Unusable> {
         Err(error) => return Err(error.into()),
     }
     // At any time the size is zero or the final one.
-    file::resize(&file, SIZE)?;
-    let mut content = vec![0; HEADER + SLOT * SLOTS];
+    file::resize(&file, SIZE as libc::off_t)?;
+    let mut content = vec![0; SIZE];
     content[..MAGIC.len()].copy_from_slice(&MAGIC);
     process::random(&mut content[MAGIC.len()..HEADER])?;
     file::write_at(&file, &content, 0)?;
@@ -246,28 +276,36 @@ impl Table {
 mod tests {
     use super::*;
 
+    const AREAS: &[Area] = &[SERVERS];
+
     #[test]
     fn every_hash_has_its_place() {
-        let (first, last) = (HEADER as u64, SIZE as u64 - SLOT as u64);
-        const SET: u64 = 1 << 63;
         let table = [
-            (0, first, SET),
-            (1, first + 16, SET | 1),
-            (1023, last, SET | 1023),
-            (1024, first, SET | 1024),
-            (SET, first, SET),
-            (u64::MAX, last, u64::MAX),
-            (0x8000_0002_0000_0005, first + 80, 0x8000_0002_0000_0005),
+            (SERVERS, 0, 32),
+            (SERVERS, 1, 48),
+            (SERVERS, 1023, 16_400),
+            (SERVERS, 1024, 32),
+            (SERVERS, u64::MAX, 16_400),
+            (SERVERS, 0x8000_0002_0000_0005, 112),
         ];
-        for (hash, offset, tag) in table {
-            assert_eq!(Place::of(hash), Place { offset, tag }, "{hash:x}");
+        for (area, hash, offset) in table {
+            let place = area.place(hash);
+            assert_eq!((place.offset, place.hash), (offset, hash), "{area:?}");
+            let range = (offset as libc::off_t, area.slot as libc::off_t);
+            assert_eq!(place.range(), range, "{area:?}");
         }
     }
 
     #[test]
-    fn slots_do_not_cross_pages() {
-        assert_eq!(4096 % SLOT, 0);
-        assert_eq!(HEADER % SLOT, 0);
+    fn tables_neither_overlap_nor_cross_pages() {
+        let mut end = HEADER as u64;
+        for area in AREAS {
+            assert!(area.start >= end, "{area:?}");
+            assert_eq!(4096 % area.slot, 0, "{area:?}");
+            assert_eq!(area.start % area.slot, 0, "{area:?}");
+            end = area.start + area.slots * area.slot;
+        }
+        assert!(end <= SIZE as u64);
     }
 
     #[test]
@@ -293,14 +331,14 @@ mod tests {
     fn places_depend_on_every_part_and_on_the_key() -> std::io::Result<()> {
         let (one, other) = (Table::of_key([1, 2])?, Table::of_key([1, 3])?);
         let places = [
-            one.place(&[b"ab", b"cd"]),
-            one.place(&[b"ab", b"ce"]),
-            one.place(&[b"bb", b"cd"]),
-            other.place(&[b"ab", b"cd"]),
-            Table::of_key([2, 2])?.place(&[b"ab", b"cd"]),
+            one.place(&SERVERS, &[b"ab", b"cd"]),
+            one.place(&SERVERS, &[b"ab", b"ce"]),
+            one.place(&SERVERS, &[b"bb", b"cd"]),
+            other.place(&SERVERS, &[b"ab", b"cd"]),
+            Table::of_key([2, 2])?.place(&SERVERS, &[b"ab", b"cd"]),
         ];
         for (i, a) in places.iter().enumerate() {
-            assert!(places[..i].iter().all(|b| a.tag != b.tag), "{i}");
+            assert!(places[..i].iter().all(|b| a.hash != b.hash), "{i}");
         }
         Ok(())
     }

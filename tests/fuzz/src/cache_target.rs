@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::server::{Host, Server};
-use crate::store::servers::{Cache, Entry, Subject};
+use crate::store::Cache;
+use crate::store::servers::{Entry, Subject};
 use crate::store::table::Unusable;
 use crate::sys::file::{OWN, Status};
 use crate::sys::{self, Errno, Named, Other, PATH, world};
 
-const MAGIC: &[u8; 16] = b"smtpdcheck 2\r\n\x1a\0";
+const MAGIC: &[u8; 16] = b"smtpdcheck 3\r\n\x1a\0";
 const HEADER: usize = 32;
 const SLOT: usize = 16;
-const SIZE: usize = HEADER + SLOT * 1024;
+const SIZE: usize = 256 * 1024;
 
 const SERVERS: &[&str] = &[
     "mx.example",
@@ -124,8 +125,9 @@ fn any_content(random: &mut Random) -> Vec<u8> {
         1 => SIZE - 1,
         2 => SIZE + 1,
         3 => random.below(HEADER + 1),
-        // The first version's.
+        // The first two versions'.
         4 => 8224,
+        5 => 16_416,
         _ => SIZE,
     };
     let mut content = vec![0; size];

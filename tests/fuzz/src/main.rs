@@ -34,11 +34,8 @@ mod lookup {
 mod probe {
     pub mod greeting;
 }
-#[path = "../../../src/store"]
-mod store {
-    pub mod servers;
-    pub mod table;
-}
+#[path = "../../../src/store/mod.rs"]
+mod store;
 
 mod cache_target;
 mod greeting_target;

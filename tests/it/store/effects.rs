@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::{
-    Cache, Entry, HEADER, Memory, Random, SET, SIZE, SLOT, SLOW, good, memory, now, waiting,
+    Cache, END, Entry, HEADER, Memory, Random, SET, SLOT, SLOW, good, memory, now, waiting,
 };
 use crate::harness::run::{Run, each, ms};
 use crate::harness::smtp::{DOWN, Port, UP, up_after};
@@ -184,7 +184,7 @@ fn the_answer_is_the_same_as_without() {
 fn garbage_in_the_slots_is_no_entry() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let down = now();
-    let mut noise = vec![0; SIZE - HEADER];
+    let mut noise = vec![0; END - HEADER];
     random.fill(&mut noise);
     // Entries that are all fresh, each with its own tag or all with this one.
     let fresh = |tag: Option<u64>| {
@@ -199,7 +199,7 @@ fn garbage_in_the_slots_is_no_entry() {
         table
     };
     let tables = [
-        vec![0xff; SIZE - HEADER],
+        vec![0xff; END - HEADER],
         fresh(None),
         fresh(Some(0)),
         fresh(Some(SET)),
@@ -209,7 +209,8 @@ fn garbage_in_the_slots_is_no_entry() {
         let (port, cache) = (Port::new(), Cache::new());
         let _up = port.serve("127.0.0.2", UP);
         let _silent = port.listen("127.0.0.3", 16);
-        fs::write(cache.path(), [&good()[..HEADER], table].concat()).unwrap();
+        let rest = &good()[END..];
+        fs::write(cache.path(), [&good()[..HEADER], table, rest].concat()).unwrap();
         let before = cache.bytes();
         let list: String = (1..=60).map(|n| format!("127.0.1.{n} ")).collect();
         let run = cache.check(&port, &format!("-v {list} 127.0.0.2")).run();

@@ -215,7 +215,10 @@ fn other_versions() -> Vec<Vec<u8>> {
     text.push(b'\n');
     let mut first = vec![0; 8224];
     first[..HEADER].copy_from_slice(&change(11, b'1')[..HEADER]);
-    vec![first, change(11, b'3'), change(15, 1), text]
+    let mut second = vec![0; 16_416];
+    second[..HEADER].copy_from_slice(&change(11, b'2')[..HEADER]);
+    let versions = [b'1', b'2', b'4'].map(|version| change(11, version));
+    [vec![first, second, change(15, 1), text], versions.into()].concat()
 }
 
 /// What is no regular file.

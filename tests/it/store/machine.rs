@@ -340,7 +340,7 @@ fn files_that_may_not_grow() {
         return;
     }
     let servers = Servers::new(Port::new());
-    each(&["--fsize=0", "--fsize=4096", "--fsize=16415"], |limit| {
+    each(&["--fsize=0", "--fsize=4096", "--fsize=262143"], |limit| {
         let cache = Cache::new();
         let path = cache.path();
         servers.warn(&path, TOO_LARGE, |check| check.under(&["prlimit", limit]));
@@ -349,7 +349,7 @@ fn files_that_may_not_grow() {
     let cache = Cache::new();
     let check = |words: &str| {
         let check = cache.check(&servers.port, words);
-        check.under(&["prlimit", "--fsize=16416"]).run()
+        check.under(&["prlimit", "--fsize=262144"]).run()
     };
     check("--timeout=1 127.0.0.4").prints("").after(SLOW);
     check("--timeout=20 127.0.0.4").prints("").at_once();

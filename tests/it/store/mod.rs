@@ -28,12 +28,14 @@ use crate::harness::namespace::sh;
 use crate::harness::run::{Check, LIMIT, Run, ms, program};
 use crate::harness::smtp::{Port, down_after};
 
-const MAGIC: &[u8; 16] = b"smtpdcheck 2\r\n\x1a\0";
+const MAGIC: &[u8; 16] = b"smtpdcheck 3\r\n\x1a\0";
 /// The magic and the key.
 const HEADER: usize = 32;
 /// A tag and two times.
 const SLOT: usize = 16;
-const SIZE: usize = HEADER + 1024 * SLOT;
+/// Where the table of servers ends.
+const END: usize = HEADER + 1024 * SLOT;
+const SIZE: usize = 256 * 1024;
 /// Set in every tag.
 const SET: u64 = 1 << 63;
 
@@ -156,7 +158,7 @@ impl Cache {
     #[track_caller]
     fn entries(&self) -> Vec<Entry> {
         let bytes = self.bytes();
-        let slots = bytes[HEADER..].chunks_exact(SLOT).map(Entry::parse);
+        let slots = bytes[HEADER..END].chunks_exact(SLOT).map(Entry::parse);
         slots.filter(|entry| entry.bytes() != [0; SLOT]).collect()
     }
 
@@ -177,7 +179,7 @@ impl Cache {
     #[track_caller]
     fn change(&self, change: impl Fn(&mut Entry)) {
         let mut bytes = self.bytes();
-        for slot in bytes[HEADER..].chunks_exact_mut(SLOT) {
+        for slot in bytes[HEADER..END].chunks_exact_mut(SLOT) {
             if slot != [0; SLOT] {
                 let mut entry = Entry::parse(slot);
                 change(&mut entry);

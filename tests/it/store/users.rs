@@ -175,18 +175,18 @@ fn a_full_disk() {
         let servers = Servers::new(Port::smtp());
         let cache = Cache::in_folder(Path::new(FOLDER));
         let folder = cache.folder.display();
-        sh(&format!("mount -t tmpfs -o size=64k tmpfs {folder}"));
+        sh(&format!("mount -t tmpfs -o size=512k tmpfs {folder}"));
         // Room for no page, or for some but not for the file.
         let filler = cache.folder.join("filler");
         let fill = |left: usize| {
             fs::write(&filler, b"").unwrap();
             let _ = fs::remove_file(cache.new_path());
-            let _ = fs::write(&filler, vec![1; 64 * 1024]);
+            let _ = fs::write(&filler, vec![1; 512 * 1024]);
             let size = fs::metadata(&filler).unwrap().len();
             let file = OpenOptions::new().write(true).open(&filler).unwrap();
             file.set_len(size - left as u64).unwrap();
         };
-        for left in [0, 4096, 8192] {
+        for left in [0, 4096, 8192, SIZE - 4096] {
             fill(left);
             servers.warn(&cache.path(), NO_SPACE, |check| check);
             // It may have been begun, but not more than once.
