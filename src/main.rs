@@ -77,7 +77,10 @@ fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
     let path = options.cache.as_deref().unwrap_or_default();
     let opened = match path {
         [] => Err(Unusable::Busy),
-        path => Cache::open(path, options.cache_ttl, options.timeout),
+        path => {
+            let ttls = [options.cache_ttl, options.cache_up_ttl];
+            Cache::open(path, ttls, options.timeout)
+        }
     };
     let mut problem = opened.as_ref().err().copied();
     let mut cache = opened.ok();

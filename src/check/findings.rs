@@ -12,8 +12,8 @@ use crate::server::Server;
 use crate::store::Cache;
 use crate::store::servers::{Entry, Subject};
 
-/// A server that took at least this long to prove down is remembered. What is
-/// cheap to find out again is not.
+/// A server that took at least this long to prove down is remembered as such.
+/// What is cheap to find out again is not.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// What is known of one host.
@@ -81,19 +81,14 @@ impl<'a> Findings<'a> {
     }
 
     /// Looks a host up in the cache that is to be probed. Returns whether it
-    /// counts as down.
-    pub fn is_cached_down(&mut self, host: usize) -> bool {
+    /// is up, if it need not be.
+    pub fn look_up(&mut self, host: usize) -> Option<bool> {
         let entry = match &*self.cache {
             Some(cache) => cache.look_up(&self.subject(host)),
             None => Entry::Absent,
         };
         self.of_host[host].entry = entry;
-        self.is_from_cache(host)
-    }
-
-    fn is_from_cache(&self, host: usize) -> bool {
-        let entry = self.of_host[host].entry;
-        matches!(entry, Entry::Remembered(_) | Entry::AskedElsewhere(_))
+        entry.up()
     }
 
     /// Lets other processes ask about a host that was to be probed again.
@@ -140,15 +135,17 @@ impl<'a> Findings<'a> {
         let (Some(cache), Some(_)) = (&*self.cache, probe.begun) else {
             return;
         };
-        if self.is_from_cache(host) {
+        if self.of_host[host].entry.up().is_some() {
             return;
         }
         let subject = self.subject(host);
         let is_slow = probe.after >= SLOW;
-        if probe.up == Some(true) || !is_slow && !probe.was_timed_out {
+        if probe.up == Some(true) {
+            cache.remember(&subject, true);
+        } else if !is_slow && !probe.was_timed_out {
             cache.forget(&subject);
         } else if is_slow && !probe.was_delayed {
-            cache.remember(&subject);
+            cache.remember(&subject, false);
         }
     }
 

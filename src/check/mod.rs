@@ -234,18 +234,27 @@ impl<'a> Check<'a> {
             let p = self.first_idle;
             let goal = match self.needs.of(p) {
                 Need::Nothing => None,
-                Need::Up if self.may_contact => Some(Goal::Up),
+                // One that is up counts as such once it is known not to be a
+                // stop host.
+                Need::Up if self.may_contact && self.probes[p].up.is_none() => Some(Goal::Up),
                 Need::Up | Need::Addresses => Some(Goal::Addresses),
             };
             let Some(goal) = goal.filter(|&goal| !self.probes[p].has_begun_to(goal)) else {
                 self.first_idle += 1;
                 continue;
             };
-            if goal == Goal::Up && self.findings.is_cached_down(p) {
-                self.probes[p].up = Some(false);
+            let known = match goal {
+                Goal::Up => self.findings.look_up(p),
+                Goal::Addresses => None,
+            };
+            if known.is_some() {
+                self.probes[p].up = known;
                 self.learn(p);
-                // It may not be needed any more, or only its addresses.
-                return;
+                if self.findings.has_changed() {
+                    // It may not be needed any more, or only its addresses.
+                    return;
+                }
+                continue;
             }
             let families = match goal {
                 Goal::Addresses => self.stops.relevant_families(),

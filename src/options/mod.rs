@@ -30,9 +30,12 @@ What to ask:
       --jobs N           ask at most N servers at a time, each with its own
                          timeout (default: as many as the open file limit
                          allows)
-Cache:
-      --cache FILE       remember in FILE the servers that were slow to fail
-      --cache-ttl TIME   how long to remember them (default 60)
+Remembering:
+      --cache FILE       remember in FILE what was found out
+      --cache-ttl TIME   how long to remember a server that was slow to fail
+                         (default 60)
+      --cache-up-ttl TIME
+                         how long to remember one that is up (default 0: not)
 Other:
   -v, --verbose          report each server's result on standard error
   -h, --help             print this help
@@ -94,8 +97,10 @@ pub struct Options {
     pub verbose: bool,
     /// The path of the cache.
     pub cache: Option<Vec<u8>>,
-    /// How long the cache remembers a server, in seconds.
+    /// How long the cache remembers a server that was slow to fail, in seconds.
     pub cache_ttl: u32,
+    /// How long it remembers one that is up, in seconds; 0: not at all.
+    pub cache_up_ttl: u32,
 }
 
 impl Options {
@@ -134,6 +139,7 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         verbose: false,
         cache: None,
         cache_ttl: 60,
+        cache_up_ttl: 0,
     };
     let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -201,6 +207,10 @@ fn option_with_value(name: &str) -> Option<Set> {
         },
         "cache-ttl" => |options, value| {
             options.cache_ttl = values::positive_time(value)?;
+            Ok(())
+        },
+        "cache-up-ttl" => |options, value| {
+            options.cache_up_ttl = values::time(value)?;
             Ok(())
         },
         _ => return None,

@@ -21,8 +21,8 @@ const MAX_WIDTH: usize = 40;
 
 /// One reason why a server is up or down.
 enum Fact<'a> {
-    /// The cache has it from so many seconds ago.
-    Remembered(u32),
+    /// The cache has it from so many seconds ago that it is up, or down.
+    Remembered(bool, u32),
     /// The cache had it, and another process has been asking it again for so
     /// many seconds.
     AskedElsewhere(u32),
@@ -125,8 +125,8 @@ fn facts<'a>(server: &Server, probe: &'a Probe, entry: Entry) -> Vec<Fact<'a>> {
     let mut facts = Vec::new();
     match entry {
         Entry::Absent | Entry::Expired => {}
-        Entry::Remembered(age) => facts.push(Fact::Remembered(age)),
-        Entry::AskedElsewhere(age) => facts.push(Fact::AskedElsewhere(age)),
+        Entry::Remembered { is_up, age } => facts.push(Fact::Remembered(is_up, age)),
+        Entry::AskedElsewhere { asked_for, .. } => facts.push(Fact::AskedElsewhere(asked_for)),
     }
     facts.extend(probe.attempts.iter().map(Fact::Attempt));
     if probe.up.is_none() {

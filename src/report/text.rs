@@ -25,7 +25,10 @@ pub fn result(facts: &[Fact], timeout: Duration, after: Duration) -> String {
         }
         // A string takes all that is written to it, here and below.
         let _ = match fact {
-            Fact::Remembered(age) => write!(text, "remembered: found down {age} s ago"),
+            Fact::Remembered(is_up, age) => {
+                let state = if *is_up { "up" } else { "down" };
+                write!(text, "remembered: found {state} {age} s ago")
+            }
             Fact::AskedElsewhere(age) => write!(
                 text,
                 "remembered; another process has been asking again for {age} s"

@@ -23,13 +23,13 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the file, or makes it. Entries count for `ttl` seconds; who asks
-    /// again after that knows more after `timeout`. A file that cannot be used
-    /// is left as it is.
-    pub fn open(path: &[u8], ttl: u32, timeout: Option<Duration>) -> Result<Self, Unusable> {
+    /// Opens the file, or makes it. The entries of servers count for so many
+    /// seconds, down and up; who asks again after that knows more after
+    /// `timeout`. A file that cannot be used is left as it is.
+    pub fn open(path: &[u8], ttls: [u32; 2], timeout: Option<Duration>) -> Result<Self, Unusable> {
         Ok(Cache {
             table: Some(Table::open(path)?),
-            lifetimes: Lifetimes::new(ttl, timeout),
+            lifetimes: Lifetimes::new(ttls, timeout),
             error: Cell::new(None),
         })
     }

@@ -1,12 +1,13 @@
-//! Servers that were found down.
+//! Servers that were found up or down. A server has one entry, of one kind or
+//! the other.
 //!
 //! When an entry expires, one process asks the server again, and the others go
-//! on taking it for down meanwhile. That process has the lock on the slot,
+//! on taking it for what it was meanwhile. That process has the lock on the slot,
 //! which ends with it: if it ends without an answer, the next one asks. The
 //! slot says since when the server has been asked again; after one timeout
 //! without an answer everybody asks, so that a process that sleeps, or any
 //! number of processes that lose interest, cannot keep a server down that is
-//! back. After ten timeouts it begins anew, for by then most of the time nobody
+//! back, nor one up that is gone. After ten timeouts it begins anew, for by then most of the time nobody
 //! has asked, and a crowd would wait at once.
 
 use std::time::Duration;
@@ -17,12 +18,12 @@ use crate::server::{Host, Server};
 use crate::sys::Errno;
 use crate::sys::process::seconds;
 
-/// The bytes of a slot: a tag, when the server was found down, and since when
-/// it has been asked again. Times are seconds since 1970; zero, as in a new
-/// file, is never.
+/// The bytes of a slot: a tag, with [`UP`] if the server was found up, when it
+/// was found up or down, and since when it has been asked again. Times are
+/// seconds since 1970; zero, as in a new file, is never.
 struct Slot {
     tag: u64,
-    down: u32,
+    found: u32,
     asked_again: u32,
 }
 
@@ -42,7 +43,7 @@ impl Slot {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
         Slot {
             tag: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            down: u32::from_le_bytes([i, j, k, l]),
+            found: u32::from_le_bytes([i, j, k, l]),
             asked_again: u32::from_le_bytes([m, n, o, p]),
         }
     }
@@ -50,7 +51,7 @@ impl Slot {
     fn bytes(&self) -> [u8; SLOT] {
         let mut bytes = [0; SLOT];
         bytes[..8].copy_from_slice(&self.tag.to_le_bytes());
-        bytes[8..ASKED_AGAIN].copy_from_slice(&self.down.to_le_bytes());
+        bytes[8..ASKED_AGAIN].copy_from_slice(&self.found.to_le_bytes());
         bytes[ASKED_AGAIN..].copy_from_slice(&self.asked_again.to_le_bytes());
         bytes
     }
@@ -61,18 +62,32 @@ impl Slot {
 pub enum Entry {
     /// Nothing.
     Absent,
-    /// It was found down this long ago.
-    Remembered(u32),
-    /// It was found down too long ago, and it is for this process to ask.
+    /// It was found up or down this long ago.
+    Remembered { is_up: bool, age: u32 },
+    /// What is known is too old, and it is for this process to ask.
     Expired,
-    /// It was found down too long ago, and another process has been asking it
-    /// again for this long.
-    AskedElsewhere(u32),
+    /// What is known is too old, and another process has been asking again for
+    /// this long.
+    AskedElsewhere { is_up: bool, asked_for: u32 },
 }
 
-/// What a slot says of an expired entry: for how long the server has been
-/// asked again, if it has.
-type AskedAgainFor = Option<u32>;
+impl Entry {
+    /// What the server counts as without being asked.
+    pub fn up(self) -> Option<bool> {
+        match self {
+            Entry::Remembered { is_up, .. } | Entry::AskedElsewhere { is_up, .. } => Some(is_up),
+            Entry::Absent | Entry::Expired => None,
+        }
+    }
+}
+
+/// What a slot says of an expired entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Expired {
+    is_up: bool,
+    /// For how long the server has been asked again, if it has.
+    asked_for: Option<u32>,
+}
 
 /// For how many timeouts a server that was asked again without an answer is
 /// asked by everybody, before one process does so for the others again.
@@ -81,56 +96,74 @@ const MAX_SERIES: u32 = 10;
 /// For how long entries count, in whole seconds.
 #[derive(Clone, Copy)]
 pub struct Lifetimes {
-    /// How long a server is remembered.
-    ttl: u32,
-    /// How long another process may take to ask it again.
-    patience: u32,
+    /// How long a server is remembered that was found down, and how long one
+    /// that was found up. Zero: such entries are none.
+    ttls: [u32; 2],
+    /// How long another process may take to ask it again; `None`: as long as
+    /// its entry counts.
+    patience: Option<u32>,
 }
 
 impl Lifetimes {
-    /// Those of entries that count for `ttl` seconds, for processes that know
-    /// more after `timeout`.
-    pub fn new(ttl: u32, timeout: Option<Duration>) -> Self {
-        let patience = timeout.map_or(ttl, |timeout| {
+    /// Those of entries that count for so many seconds, down and up, for
+    /// processes that know more after `timeout`.
+    pub fn new(ttls: [u32; 2], timeout: Option<Duration>) -> Self {
+        let patience = timeout.map(|timeout| {
             let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
             // One more, for ages are told by whole seconds.
             u32::try_from(seconds + 1).unwrap_or(u32::MAX)
         });
-        Lifetimes { ttl, patience }
+        Lifetimes { ttls, patience }
+    }
+
+    fn ttl(self, is_up: bool) -> u32 {
+        self.ttls[usize::from(is_up)]
+    }
+
+    fn patience(self, is_up: bool) -> u32 {
+        self.patience.unwrap_or(self.ttl(is_up))
     }
 
     /// What a slot says of the server with this tag. The error is that the
     /// entry has expired.
-    fn judge(self, slot: &Slot, tag: u64, now: u32) -> Result<Entry, AskedAgainFor> {
+    fn judge(self, slot: &Slot, tag: u64, now: u32) -> Result<Entry, Expired> {
+        let is_up = slot.tag & UP != 0;
+        let ttl = self.ttl(is_up);
+        let is_entry = slot.found > 0 && slot.tag & !UP == tag && ttl > 0;
         // An entry from the future is no entry.
-        let age = now.checked_sub(slot.down);
-        let Some(age) = age.filter(|_| slot.down > 0 && slot.tag == tag) else {
+        let age = now.checked_sub(slot.found);
+        let Some(age) = age.filter(|_| is_entry) else {
             return Ok(Entry::Absent);
         };
-        if age < self.ttl {
-            return Ok(Entry::Remembered(age));
+        if age < ttl {
+            return Ok(Entry::Remembered { is_up, age });
         }
         let asked_for = now.checked_sub(slot.asked_again);
         // What was asked before the entry expired was for an earlier one.
-        let begun = asked_for.filter(|&asked_for| asked_for <= age - self.ttl);
-        Err(begun.filter(|&asked_for| asked_for / MAX_SERIES < self.patience))
+        let asked_for = asked_for.filter(|&asked_for| {
+            asked_for <= age - ttl && asked_for / MAX_SERIES < self.patience(is_up)
+        });
+        Err(Expired { is_up, asked_for })
     }
 
     /// What to make of an expired entry while another process has the lock.
-    fn judge_locked(self, asked_for: AskedAgainFor) -> Entry {
-        match asked_for {
-            Some(asked_for) if asked_for < self.patience => Entry::AskedElsewhere(asked_for),
-            Some(_) => Entry::Expired,
-            // It has only just locked it.
-            None => Entry::AskedElsewhere(0),
+    fn judge_locked(self, Expired { is_up, asked_for }: Expired) -> Entry {
+        // Without a time, it has only just locked it.
+        let asked_for = asked_for.unwrap_or(0);
+        match asked_for < self.patience(is_up) {
+            true => Entry::AskedElsewhere { is_up, asked_for },
+            false => Entry::Expired,
         }
     }
 }
 
-/// What a server is recognised by in its slot. Never zero: an empty slot is
-/// nobody's.
+/// Set in the tag of a server that was found up.
+const UP: u64 = 1 << 62;
+
+/// What a server is recognised by in its slot, without [`UP`]. Never zero: an
+/// empty slot is nobody's.
 fn tag(place: Place) -> u64 {
-    place.hash | 1 << 63
+    (place.hash | 1 << 63) & !UP
 }
 
 /// A server and how it is asked: all that can change whether it is up.
@@ -166,22 +199,22 @@ impl Cache {
         }
         // From here on this process and others may want the same.
         let locked = table.try_lock(place);
-        let asked_for = match self.judge(table, place) {
+        let expired = match self.judge(table, place) {
             Ok(entry) => {
                 if locked.is_ok() {
                     table.unlock(place);
                 }
                 return entry;
             }
-            Err(asked_for) => asked_for,
+            Err(expired) => expired,
         };
-        if asked_for.is_none() {
+        if expired.asked_for.is_none() {
             // Whoever has the lock may have been stopped before writing the time.
             self.note(table.write(place, ASKED_AGAIN, &seconds().to_le_bytes()));
         }
         match locked {
             Ok(()) => Entry::Expired,
-            Err(Errno(libc::EAGAIN)) => self.lifetimes.judge_locked(asked_for),
+            Err(Errno(libc::EAGAIN)) => self.lifetimes.judge_locked(expired),
             failed => {
                 self.note(failed);
                 Entry::Expired
@@ -191,25 +224,22 @@ impl Cache {
 
     /// The time is read last: what another process has just written must not
     /// seem to come from the future.
-    fn judge(&self, table: &Table, place: Place) -> Result<Entry, AskedAgainFor> {
+    fn judge(&self, table: &Table, place: Place) -> Result<Entry, Expired> {
         let slot = Slot::read(table, place);
         self.lifetimes.judge(&slot, tag(place), seconds())
     }
 
-    /// Remembers that a server was found down now.
-    pub fn remember(&self, subject: &Subject) {
+    /// Remembers that a server was found up or down now, as far as that is to
+    /// be remembered.
+    pub fn remember(&self, subject: &Subject, is_up: bool) {
+        if self.lifetimes.ttl(is_up) == 0 {
+            return self.forget(subject);
+        }
         if let Some(table) = &self.table {
             let place = subject.place(table);
-            let (tag, down) = (tag(place), seconds());
-            self.write(
-                table,
-                place,
-                &Slot {
-                    tag,
-                    down,
-                    asked_again: 0,
-                },
-            );
+            let kind = if is_up { UP } else { 0 };
+            let (tag, found) = (tag(place) | kind, seconds());
+            self.write(table, place, tag, found);
         }
     }
 
@@ -217,17 +247,8 @@ impl Cache {
     pub fn forget(&self, subject: &Subject) {
         if let Some(table) = &self.table {
             let place = subject.place(table);
-            if Slot::read(table, place).tag == tag(place) {
-                let (tag, down) = (0, 0);
-                self.write(
-                    table,
-                    place,
-                    &Slot {
-                        tag,
-                        down,
-                        asked_again: 0,
-                    },
-                );
+            if Slot::read(table, place).tag & !UP == tag(place) {
+                self.write(table, place, 0, 0);
             }
         }
     }
@@ -240,7 +261,12 @@ impl Cache {
         }
     }
 
-    fn write(&self, table: &Table, place: Place, slot: &Slot) {
+    fn write(&self, table: &Table, place: Place, tag: u64, found: u32) {
+        let slot = Slot {
+            tag,
+            found,
+            asked_again: 0,
+        };
         self.note(table.write(place, 0, &slot.bytes()));
         table.unlock(place);
     }
@@ -253,71 +279,133 @@ mod tests {
     #[test]
     fn patience_is_a_timeout_and_a_second() {
         let table = [
-            (Some(Duration::from_secs(10)), 11),
-            (Some(Duration::from_millis(2500)), 4),
-            (Some(Duration::from_nanos(1)), 2),
-            (Some(Duration::from_secs(u32::MAX.into())), u32::MAX),
-            (None, 60),
+            (Some(Duration::from_secs(10)), [11, 11]),
+            (Some(Duration::from_millis(2500)), [4, 4]),
+            (Some(Duration::from_nanos(1)), [2, 2]),
+            (Some(Duration::from_secs(u32::MAX.into())), [u32::MAX; 2]),
+            (None, [60, 5]),
         ];
         for (timeout, patience) in table {
-            assert_eq!(Lifetimes::new(60, timeout).patience, patience);
+            let lifetimes = Lifetimes::new([60, 5], timeout);
+            assert_eq!([false, true].map(|up| lifetimes.patience(up)), patience);
         }
+    }
+
+    /// What a slot says of the server with tag 5, and what that means while
+    /// another process has the lock.
+    fn judge(lifetimes: Lifetimes, slot: &Slot, now: u32) -> Result<Entry, (Expired, Entry)> {
+        let judged = lifetimes.judge(slot, 5, now);
+        judged.map_err(|expired| (expired, lifetimes.judge_locked(expired)))
     }
 
     #[test]
     fn entries_of_every_age() {
-        use Entry::{Absent, AskedElsewhere, Expired, Remembered};
-        let lifetimes = Lifetimes {
-            ttl: 60,
-            patience: 11,
-        };
+        use Entry::Absent;
         let now = 1_800_000_000;
-        // Tag, found down, asked again; what that says, and what it means while
-        // another process has the lock.
+        let remembered = |age| Ok((true, age));
+        let asked = |asked_for, locked| Err((asked_for, Some(locked)));
+        let open = |asked_for| Err((asked_for, None));
+        // Found, asked again. Either for how long it is remembered; or for how
+        // long it has been asked again, and what another process is said to
+        // have been asking for that has the lock.
         let table = [
-            (5, now, 0, Ok(Remembered(0))),
-            (5, now - 1, 0, Ok(Remembered(1))),
-            (5, now - 59, 0, Ok(Remembered(59))),
-            (5, now - 60, 0, Err((None, AskedElsewhere(0)))),
-            (5, now - 70, 0, Err((None, AskedElsewhere(0)))),
-            (5, 1, 0, Err((None, AskedElsewhere(0)))),
-            (5, 0, 0, Ok(Absent)),
-            (5, now + 1, 0, Ok(Absent)),
-            (5, u32::MAX, 0, Ok(Absent)),
-            (5, now - 60, now, Err((Some(0), AskedElsewhere(0)))),
-            (5, now - 70, now, Err((Some(0), AskedElsewhere(0)))),
-            (5, now - 70, now - 10, Err((Some(10), AskedElsewhere(10)))),
-            (5, now - 90, now - 10, Err((Some(10), AskedElsewhere(10)))),
-            (5, now - 90, now - 11, Err((Some(11), Expired))),
-            (5, now - 90, now - 30, Err((Some(30), Expired))),
-            (5, now - 300, now - 109, Err((Some(109), Expired))),
-            (5, now - 300, now - 110, Err((None, AskedElsewhere(0)))),
+            (now, 0, remembered(0)),
+            (now - 1, 0, remembered(1)),
+            (now - 59, 0, remembered(59)),
+            (now - 60, 0, asked(None, 0)),
+            (now - 70, 0, asked(None, 0)),
+            (1, 0, asked(None, 0)),
+            (now - 60, now, asked(Some(0), 0)),
+            (now - 70, now, asked(Some(0), 0)),
+            (now - 70, now - 10, asked(Some(10), 10)),
+            (now - 90, now - 10, asked(Some(10), 10)),
+            (now - 90, now - 11, open(Some(11))),
+            (now - 90, now - 30, open(Some(30))),
+            (now - 300, now - 109, open(Some(109))),
+            (now - 300, now - 110, asked(None, 0)),
             // Asked for an earlier entry, or in the future.
-            (5, now - 90, now - 31, Err((None, AskedElsewhere(0)))),
-            (5, now - 90, now + 1, Err((None, AskedElsewhere(0)))),
-            (5, now - 10, now, Ok(Remembered(10))),
-            // Of another server.
-            (0, now, 0, Ok(Absent)),
-            (4, now, 0, Ok(Absent)),
-            (4, now - 100, now, Ok(Absent)),
+            (now - 90, now - 31, asked(None, 0)),
+            (now - 90, now + 1, asked(None, 0)),
+            (now - 10, now, remembered(10)),
+            // No entries.
+            (0, 0, Ok((false, 0))),
+            (now + 1, 0, Ok((false, 0))),
+            (u32::MAX, 0, Ok((false, 0))),
         ];
-        for (tag, down, asked, expected) in table {
-            let slot = Slot {
-                tag,
-                down,
-                asked_again: asked,
+        for is_up in [false, true] {
+            let mut ttls = [7, 7];
+            ttls[usize::from(is_up)] = 60;
+            let lifetimes = Lifetimes {
+                ttls,
+                patience: Some(11),
             };
-            let found = lifetimes.judge(&slot, 5, now);
-            let found = found.map_err(|asked| (asked, lifetimes.judge_locked(asked)));
-            assert_eq!(found, expected, "{tag} {down} {asked}");
+            for (found, asked_again, expected) in table {
+                let tag = if is_up { 5 | UP } else { 5 };
+                let slot = Slot {
+                    tag,
+                    found,
+                    asked_again,
+                };
+                let expected = match expected {
+                    Ok((true, age)) => Ok(Entry::Remembered { is_up, age }),
+                    Ok((false, _)) => Ok(Absent),
+                    Err((asked_for, locked)) => {
+                        let locked = locked.map_or(Entry::Expired, |asked_for| {
+                            Entry::AskedElsewhere { is_up, asked_for }
+                        });
+                        Err((Expired { is_up, asked_for }, locked))
+                    }
+                };
+                let judged = judge(lifetimes, &slot, now);
+                assert_eq!(judged, expected, "{is_up} {found} {asked_again}");
+                // Of another server, or of nobody.
+                for tag in [0, UP, 4, 4 | UP, 5 | 1 << 61, 5 | 1 << 63] {
+                    let slot = Slot {
+                        tag,
+                        found,
+                        asked_again,
+                    };
+                    assert_eq!(judge(lifetimes, &slot, now), Ok(Absent), "{tag:x} {found}");
+                }
+            }
         }
         // Before 1970 the clock stands still.
         let slot = Slot {
             tag: 5,
-            down: 0,
+            found: 0,
             asked_again: 0,
         };
-        assert_eq!(lifetimes.judge(&slot, 5, 0), Ok(Absent));
+        let lifetimes = Lifetimes::new([60, 60], None);
+        assert_eq!(judge(lifetimes, &slot, 0), Ok(Absent));
+    }
+
+    #[test]
+    fn a_kind_of_no_lifetime_is_no_entry() {
+        let now = 1_800_000_000;
+        let lifetimes = Lifetimes::new([60, 0], Some(Duration::from_secs(10)));
+        for age in [0, 1, 59, 60, 1000] {
+            let slot = |tag| Slot {
+                tag,
+                found: now - age,
+                asked_again: now,
+            };
+            let up = judge(lifetimes, &slot(5 | UP), now);
+            assert_eq!(up, Ok(Entry::Absent), "{age}");
+            let down = judge(lifetimes, &slot(5), now);
+            assert_ne!(down, Ok(Entry::Absent), "{age}");
+        }
+    }
+
+    #[test]
+    fn tags_are_never_zero_and_have_room_for_the_kind() -> std::io::Result<()> {
+        let table = Table::of_key([1, 2])?;
+        for number in 0..64u8 {
+            let place = table.place(&SERVERS, &[&[number]]);
+            let tag = tag(place);
+            assert!(tag & UP == 0 && tag >> 63 == 1, "{tag:x}");
+            assert_eq!(tag | UP | 1 << 63, place.hash | UP | 1 << 63);
+        }
+        Ok(())
     }
 
     #[test]

@@ -29,9 +29,13 @@ const SERVERS: &[&str] = &[
     "[2001:db8::1]",
 ];
 
+/// Set in the tag of a server that was found up.
+const UP: u64 = 1 << 62;
+
 /// What a check was told when it opened the cache.
 struct Settings {
     ttl: u32,
+    up_ttl: u32,
     timeout: Option<Duration>,
 }
 
@@ -68,6 +72,7 @@ pub fn one(random: &mut Random) {
     }
     let settings = Settings {
         ttl: *random.pick(&[1, 5, 60, u32::MAX]),
+        up_ttl: *random.pick(&[0, 0, 1, 5, 60, u32::MAX]),
         timeout: *random.pick(&[
             None,
             Some(Duration::from_nanos(1)),
@@ -212,7 +217,7 @@ fn opened(random: &mut Random, settings: &Settings) -> Option<Cache> {
             world.is_read_only,
         )
     });
-    let cache = Cache::open(PATH, settings.ttl, settings.timeout);
+    let cache = Cache::open(PATH, [settings.ttl, settings.up_ttl], settings.timeout);
     let (after, new_after, interfered) = world(|world| {
         let interfered = before.is_none() && other.is_some() && world.before_lock.is_none();
         (world.lock_error, world.before_lock, world.failing) = (None, None, 0);
@@ -320,7 +325,7 @@ fn close_calls(random: &mut Random, cache: &Cache) {
         families,
     };
     assert_eq!(cache.look_up(&subject), Entry::Absent);
-    cache.remember(&subject);
+    cache.remember(&subject, random.once_in(2));
     cache.forget(&subject);
     cache.release(&subject);
 }
@@ -363,6 +368,7 @@ fn use_it(
         let tag = match random.below(8) {
             0 => random.next(),
             1 => tag ^ 1 << random.below(64),
+            2..5 => tag | UP,
             _ => tag,
         };
         Slot { tag, down, asked }.bytes()
@@ -405,18 +411,24 @@ fn use_it(
     };
     match random.below(5) {
         0 => {
-            cache.remember(&subject);
-            locks.retain(|lock| *lock != place);
+            let is_up = random.once_in(2);
+            cache.remember(&subject, is_up);
             let slot = Slot {
-                tag,
+                tag: if is_up { tag | UP } else { tag },
                 down: now,
                 asked: 0,
             };
-            write(expected, 0, &slot.bytes());
+            if !is_up || settings.up_ttl > 0 {
+                write(expected, 0, &slot.bytes());
+                locks.retain(|lock| *lock != place);
+            } else if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
+                write(expected, 0, &[0; SLOT]);
+                locks.retain(|lock| *lock != place);
+            }
         }
         1 => {
             cache.forget(&subject);
-            if Slot::read(expected, at).tag == tag {
+            if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
                 write(expected, 0, &[0; SLOT]);
                 locks.retain(|lock| *lock != place);
             }
@@ -440,6 +452,7 @@ fn use_it(
                         locks.retain(|lock| *lock != place);
                     }
                 } else {
+                    let is_up = slot.tag & UP != 0;
                     let asked_for = settings.asked_for(slot, now);
                     if asked_for.is_none() {
                         write(expected, 12, &now.to_le_bytes());
@@ -448,8 +461,11 @@ fn use_it(
                         error = error.or(lock_error);
                     } else if has_lock && !locks.contains(&place) {
                         locks.push(place.clone());
-                    } else if !has_lock && u64::from(asked_for.unwrap_or(0)) < settings.patience() {
-                        entry = Entry::AskedElsewhere(asked_for.unwrap_or(0));
+                    } else if !has_lock
+                        && u64::from(asked_for.unwrap_or(0)) < settings.patience(is_up)
+                    {
+                        let asked_for = asked_for.unwrap_or(0);
+                        entry = Entry::AskedElsewhere { is_up, asked_for };
                     }
                 }
             }
@@ -471,29 +487,36 @@ fn use_it(
 impl Settings {
     /// What an entry says, as long as nobody else has its lock.
     fn judge(&self, slot: Slot, tag: u64, now: u32) -> Entry {
-        if slot.tag != tag || slot.down == 0 || slot.down > now {
+        let is_up = slot.tag == tag | UP;
+        let is_entry = slot.tag == tag || is_up && self.up_ttl > 0;
+        if !is_entry || slot.down == 0 || slot.down > now {
             return Entry::Absent;
         }
         match now - slot.down {
-            age if age < self.ttl => Entry::Remembered(age),
+            age if age < self.ttl_of(is_up) => Entry::Remembered { is_up, age },
             _ => Entry::Expired,
         }
+    }
+
+    fn ttl_of(&self, is_up: bool) -> u32 {
+        if is_up { self.up_ttl } else { self.ttl }
     }
 
     /// For how long the server of an expired entry has been asked again: since
     /// a time that is neither in the future nor before it expired, nor ten
     /// timeouts ago.
     fn asked_for(&self, slot: Slot, now: u32) -> Option<u32> {
-        let expired = u64::from(slot.down) + u64::from(self.ttl);
+        let is_up = slot.tag & UP != 0;
+        let expired = u64::from(slot.down) + u64::from(self.ttl_of(is_up));
         let is_since = u64::from(slot.asked) >= expired && slot.asked <= now;
         let asked_for = is_since.then(|| now - slot.asked);
-        asked_for.filter(|&asked_for| u64::from(asked_for) < 10 * self.patience())
+        asked_for.filter(|&asked_for| u64::from(asked_for) < 10 * self.patience(is_up))
     }
 
     /// How long another process may take, in seconds: the timeout, rounded up,
     /// and one more.
-    fn patience(&self) -> u64 {
-        self.timeout.map_or(self.ttl.into(), |timeout| {
+    fn patience(&self, is_up: bool) -> u64 {
+        self.timeout.map_or(self.ttl_of(is_up).into(), |timeout| {
             (timeout.as_nanos().div_ceil(1_000_000_000) as u64 + 1).min(u32::MAX.into())
         })
     }
@@ -511,7 +534,10 @@ fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (
     let mut hash = std::hash::SipHasher::new_with_keys(key(MAGIC.len()), key(MAGIC.len() + 8));
     hash.write(&asked);
     let hash = hash.finish();
-    (HEADER + SLOT * (hash % 1024) as usize, hash | 1 << 63)
+    (
+        HEADER + SLOT * (hash % 1024) as usize,
+        (hash | 1 << 63) & !UP,
+    )
 }
 
 impl Slot {

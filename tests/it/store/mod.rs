@@ -11,6 +11,7 @@ mod files;
 mod machine;
 mod remembered;
 mod sharing;
+mod up;
 mod users;
 
 use std::fs::{self, File, OpenOptions};
@@ -38,6 +39,8 @@ const END: usize = HEADER + 1024 * SLOT;
 const SIZE: usize = 256 * 1024;
 /// Set in every tag.
 const SET: u64 = 1 << 63;
+/// Set in the tag of a server that was found up.
+const UP: u64 = 1 << 62;
 
 /// A server that takes this long to prove down is remembered.
 const SLOW: Duration = Duration::from_secs(1);
@@ -53,7 +56,7 @@ fn now() -> u32 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Entry {
     tag: u64,
-    /// When the server was found down.
+    /// When the server was found down, or up.
     down: u32,
     /// Since when another process has been asking it again; 0: nobody has.
     asked: u32,
@@ -82,6 +85,15 @@ impl Entry {
 
     /// Whether it says that a server was found down within this test.
     fn is_new(self) -> bool {
+        self.tag & UP == 0 && self.is_newly_found()
+    }
+
+    /// Whether it says that a server was found up within this test.
+    fn is_newly_up(self) -> bool {
+        self.tag & UP != 0 && self.is_newly_found()
+    }
+
+    fn is_newly_found(self) -> bool {
         self.tag & SET != 0 && is_recent(self.down) && self.asked == 0
     }
 
@@ -291,13 +303,15 @@ fn good() -> Vec<u8> {
     bytes
 }
 
-/// What the cache had of a server that is down, as `--verbose` has it.
+/// What the cache had of a server, as `--verbose` has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Memory {
     /// Nothing that counted: the server was asked.
     None,
-    /// It was remembered, from so many seconds ago.
+    /// It was remembered as down, from so many seconds ago.
     Down(u32),
+    /// It was remembered as up, from so many seconds ago.
+    Up(u32),
     /// Another process has been asking it again for so many seconds.
     Asked(u32),
 }
@@ -305,13 +319,22 @@ enum Memory {
 /// What the only line of `--verbose` says of the cache.
 #[track_caller]
 fn memory(run: &Run) -> Memory {
-    let (_, why) = run.stderr.split_once("  down  ").expect("a verbose line");
+    let line = ["  down  ", "  up    "].map(|state| run.stderr.split_once(state));
+    let [line, _] = if line[0].is_some() {
+        line
+    } else {
+        [line[1], None]
+    };
+    let (_, why) = line.expect("a verbose line");
     let seconds = |before: &str, after: &str| {
         let number = why.strip_prefix(before)?.strip_suffix(after)?;
         number.parse().ok()
     };
     if let Some(age) = seconds("remembered: found down ", " s ago\n") {
         return Memory::Down(age);
+    }
+    if let Some(age) = seconds("remembered: found up ", " s ago\n") {
+        return Memory::Up(age);
     }
     if let Some(age) = seconds(
         "remembered; another process has been asking again for ",
