@@ -120,10 +120,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Whether anything is under way that will end by itself: a connection, or
-    /// a lookup, be it one that was left behind.
+    /// Whether anything is under way that will end by itself: a connection, a
+    /// lookup, be it one that was left behind, or what another process does.
     pub(super) fn is_anything_pending(&self) -> bool {
-        self.resolver.is_busy() || self.count_connections() > 0
+        self.resolver.is_busy() || self.count_connections() > 0 || self.look_again.is_some()
     }
 
     /// Whether to try something again although nothing has ended.

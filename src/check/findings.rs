@@ -1,6 +1,6 @@
 //! What is known of each host, told to the verdict, the cache and the report.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::list::List;
 use super::stops::Standing;
@@ -16,11 +16,27 @@ use crate::store::servers::{Entry, Subject};
 /// What is cheap to find out again is not.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How long another process is waited for at most that asks the same server.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// How to find out whether a host is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// It is remembered.
+    Known(bool),
+    /// Another process is asking: what it finds out is waited for.
+    Wait,
+    /// By a probe.
+    Ask,
+}
+
 /// What is known of one host.
 #[derive(Clone, Copy)]
 struct Finding {
     /// What the cache had of it.
     entry: Entry,
+    /// Until when another process is waited for, if that was ever begun.
+    waits_until: Option<Instant>,
     standing: Standing,
     /// Whether it is up, as its probe or the cache knows.
     up: Option<bool>,
@@ -47,6 +63,7 @@ impl<'a> Findings<'a> {
     ) -> Self {
         let nothing = Finding {
             entry: Entry::Absent,
+            waits_until: None,
             standing: Standing::Open {
                 may_be_doubtful: false,
             },
@@ -80,20 +97,36 @@ impl<'a> Findings<'a> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Looks a host up in the cache that is to be probed. Returns whether it
-    /// is up, if it need not be.
-    pub fn look_up(&mut self, host: usize) -> Option<bool> {
-        let entry = match &*self.cache {
+    /// Looks a host up in the cache that is to be probed, with this deadline if
+    /// it begins now.
+    pub fn look_up(&mut self, host: usize, now: Instant, deadline: Option<Instant>) -> Way {
+        let mut entry = match &*self.cache {
             Some(cache) => cache.look_up(&self.subject(host)),
             None => Entry::Absent,
         };
-        self.of_host[host].entry = entry;
-        entry.up()
+        let finding = &mut self.of_host[host];
+        if entry == Entry::Awaited {
+            let until = *finding.waits_until.get_or_insert_with(|| {
+                // Half of the time is left to ask.
+                let left = deadline.map_or(Duration::MAX, |deadline| deadline - now);
+                now + MAX_WAIT.min(left / 2)
+            });
+            if now < until {
+                return Way::Wait;
+            }
+            entry = Entry::Absent;
+        }
+        finding.entry = entry;
+        entry.up().map_or(Way::Ask, Way::Known)
     }
 
-    /// Lets other processes ask about a host that was to be probed again.
-    pub fn release(&self, host: usize) {
-        if let (Some(cache), Entry::Expired) = (&*self.cache, self.of_host[host].entry) {
+    /// Lets other processes ask about a host, if they leave that to this one.
+    pub fn release(&mut self, host: usize) {
+        if !self.of_host[host].entry.is_claim() {
+            return;
+        }
+        self.of_host[host].entry = Entry::Absent;
+        if let Some(cache) = &*self.cache {
             cache.release(&self.subject(host));
         }
     }
@@ -116,6 +149,7 @@ impl<'a> Findings<'a> {
         let entry = finding.entry;
         if is_result {
             self.remember(host, probe);
+            self.release(host);
             if self.options.verbose {
                 let is_stop = standing == Standing::Stop;
                 for i in self.verdict.list.servers_of(host) {

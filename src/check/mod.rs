@@ -26,17 +26,20 @@ use crate::server::Host;
 use crate::store::Cache;
 use crate::sys::{Errno, process};
 use address::address;
-use findings::Findings;
+use findings::{Findings, Way};
 use list::List;
 use need::{Need, Needs};
 use shortage::Shortage;
 use stops::{Standing, Stops};
 use verdict::Answer;
-use wait::Interests;
+use wait::{Interests, earliest};
 
 /// If making the cache and looking up the list took less than this, it counts
 /// as the servers' own time.
 const NEGLIGIBLE: Duration = Duration::from_millis(100);
+
+/// How often to look whether another process has asked a server.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Finds the most preferred server that is up, as its index in the list. The
 /// error is a message about this machine, or about the `--stop` hosts.
@@ -93,6 +96,10 @@ struct Check<'a> {
     is_named: Vec<bool>,
     /// Every probe before this one has begun or is not needed.
     first_idle: usize,
+    /// How many probes before that one wait for another process that asks their
+    /// servers, and when to look again whether it has.
+    held: usize,
+    look_again: Option<Instant>,
     /// Whether servers may be contacted. Where a stop host must be in the list,
     /// nobody is before one has been found.
     may_contact: bool,
@@ -156,6 +163,8 @@ impl<'a> Check<'a> {
             is_named: hosts.iter().map(is_named).collect(),
             stops,
             first_idle: 0,
+            held: 0,
+            look_again: None,
             may_contact: !options.must_stop(),
             active: Vec::new(),
             needs,
@@ -202,7 +211,10 @@ impl<'a> Check<'a> {
             let probe = &mut self.probes[p];
             match self.needs.of(p) {
                 Need::Up => {}
-                Need::Addresses => probe.stop_connecting(),
+                Need::Addresses => {
+                    probe.stop_connecting();
+                    self.findings.release(p);
+                }
                 Need::Nothing if probe.is_running() => {
                     probe.abandon();
                     self.findings.release(p);
@@ -226,10 +238,14 @@ impl<'a> Check<'a> {
 
     /// Begins as many of the needed probes as may run.
     fn begin(&mut self, now: Instant) {
+        if self.look_again.is_some_and(|due| due <= now) {
+            (self.held, self.look_again) = (0, None);
+            self.first_idle = 0;
+        }
         let jobs = self.options.jobs;
         let running = self.active.iter().filter(|&&p| self.probes[p].is_running());
         let most = jobs.map_or(usize::MAX, |jobs| jobs as usize);
-        let mut free = most.saturating_sub(running.count());
+        let mut free = most.saturating_sub(running.count() + self.held);
         while free > 0 && self.first_idle < self.probes.len() {
             let p = self.first_idle;
             let goal = match self.needs.of(p) {
@@ -243,26 +259,36 @@ impl<'a> Check<'a> {
                 self.first_idle += 1;
                 continue;
             };
-            let known = match goal {
-                Goal::Up => self.findings.look_up(p),
-                Goal::Addresses => None,
+            let deadline = match jobs {
+                Some(_) => self.options.deadline(now),
+                None => self.deadline,
             };
-            if known.is_some() {
-                self.probes[p].up = known;
-                self.learn(p);
-                if self.findings.has_changed() {
-                    // It may not be needed any more, or only its addresses.
-                    return;
+            let way = match goal {
+                Goal::Addresses => Way::Ask,
+                Goal::Up => self.findings.look_up(p, now, deadline),
+            };
+            match way {
+                Way::Ask => {}
+                Way::Known(up) => {
+                    self.probes[p].up = Some(up);
+                    self.learn(p);
+                    if self.findings.has_changed() {
+                        // It may not be needed any more, or only its addresses.
+                        return;
+                    }
+                    continue;
                 }
-                continue;
+                Way::Wait => {
+                    self.look_again = earliest(self.look_again, Some(now + LOOK));
+                    self.held += 1;
+                    self.first_idle += 1;
+                    free -= 1;
+                    continue;
+                }
             }
             let families = match goal {
                 Goal::Addresses => self.stops.relevant_families(),
                 Goal::Up => self.options.families,
-            };
-            let deadline = match jobs {
-                Some(_) => self.options.deadline(now),
-                None => self.deadline,
             };
             if !self.probes[p].is_active() {
                 self.active.push(p);

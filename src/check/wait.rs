@@ -27,6 +27,7 @@ impl Check<'_> {
         let wake = self.resolver.wake().unwrap_or(process::NO_DESCRIPTOR);
         polls.push(process::interest(wake, process::POLLIN));
         let mut due = self.deadline.filter(|_| self.stops.is_pending());
+        due = earliest(due, self.look_again);
         for &p in &self.active {
             for (attempt, interest) in self.probes[p].interests() {
                 polls.push(interest);

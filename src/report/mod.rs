@@ -124,7 +124,7 @@ impl Report {
 fn facts<'a>(server: &Server, probe: &'a Probe, entry: Entry) -> Vec<Fact<'a>> {
     let mut facts = Vec::new();
     match entry {
-        Entry::Absent | Entry::Expired => {}
+        Entry::Absent | Entry::Claimed | Entry::Awaited | Entry::Expired => {}
         Entry::Remembered { is_up, age } => facts.push(Fact::Remembered(is_up, age)),
         Entry::AskedElsewhere { asked_for, .. } => facts.push(Fact::AskedElsewhere(asked_for)),
     }

@@ -9,6 +9,10 @@
 //! number of processes that lose interest, cannot keep a server down that is
 //! back, nor one up that is gone. After ten timeouts it begins anew, for by then most of the time nobody
 //! has asked, and a crowd would wait at once.
+//!
+//! Where up is remembered, one process asks as well about a server of which
+//! nothing is known. The others may wait for that a moment: so a crowd that
+//! comes at once makes one connection.
 
 use std::time::Duration;
 
@@ -62,6 +66,10 @@ impl Slot {
 pub enum Entry {
     /// Nothing.
     Absent,
+    /// Nothing, and it is for this process to ask.
+    Claimed,
+    /// Nothing yet, but another process is asking.
+    Awaited,
     /// It was found up or down this long ago.
     Remembered { is_up: bool, age: u32 },
     /// What is known is too old, and it is for this process to ask.
@@ -76,8 +84,14 @@ impl Entry {
     pub fn up(self) -> Option<bool> {
         match self {
             Entry::Remembered { is_up, .. } | Entry::AskedElsewhere { is_up, .. } => Some(is_up),
-            Entry::Absent | Entry::Expired => None,
+            _ => None,
         }
+    }
+
+    /// Whether others leave it to this process to ask, until it says that it
+    /// has done so.
+    pub fn is_claim(self) -> bool {
+        matches!(self, Entry::Claimed | Entry::Expired)
     }
 }
 
@@ -118,6 +132,12 @@ impl Lifetimes {
 
     fn ttl(self, is_up: bool) -> u32 {
         self.ttls[usize::from(is_up)]
+    }
+
+    /// Whether to ask about a server of which nothing is known is for one
+    /// process.
+    fn shares_first(self) -> bool {
+        self.ttl(true) > 0
     }
 
     fn patience(self, is_up: bool) -> u32 {
@@ -187,19 +207,32 @@ impl Subject<'_> {
 }
 
 impl Cache {
-    /// What is remembered of a server. If its entry has expired, this claims it
-    /// for this process.
+    /// What is remembered of a server. If it is for this process to ask, this
+    /// claims it.
     pub fn look_up(&self, subject: &Subject) -> Entry {
         let Some(table) = &self.table else {
             return Entry::Absent;
         };
         let place = subject.place(table);
-        if let Ok(entry) = self.judge(table, place) {
-            return entry;
+        let shares_first = self.lifetimes.shares_first();
+        match self.judge(table, place) {
+            Ok(Entry::Absent) if shares_first => {}
+            Ok(entry) => return entry,
+            Err(_) => {}
         }
         // From here on this process and others may want the same.
         let locked = table.try_lock(place);
         let expired = match self.judge(table, place) {
+            Ok(Entry::Absent) if shares_first => {
+                return match locked {
+                    Ok(()) => Entry::Claimed,
+                    Err(Errno(libc::EAGAIN)) => Entry::Awaited,
+                    failed => {
+                        self.note(failed);
+                        Entry::Absent
+                    }
+                };
+            }
             Ok(entry) => {
                 if locked.is_ok() {
                     table.unlock(place);
@@ -230,7 +263,7 @@ impl Cache {
     }
 
     /// Remembers that a server was found up or down now, as far as that is to
-    /// be remembered.
+    /// be remembered. A claim is kept.
     pub fn remember(&self, subject: &Subject, is_up: bool) {
         if self.lifetimes.ttl(is_up) == 0 {
             return self.forget(subject);
@@ -243,7 +276,7 @@ impl Cache {
         }
     }
 
-    /// Forgets a server.
+    /// Forgets a server. A claim is kept.
     pub fn forget(&self, subject: &Subject) {
         if let Some(table) = &self.table {
             let place = subject.place(table);
@@ -253,8 +286,7 @@ impl Cache {
         }
     }
 
-    /// Lets other processes ask about a server whose entry this process has
-    /// claimed.
+    /// Lets other processes ask about a server that this process has claimed.
     pub fn release(&self, subject: &Subject) {
         if let Some(table) = &self.table {
             table.unlock(subject.place(table));
@@ -268,7 +300,6 @@ impl Cache {
             asked_again: 0,
         };
         self.note(table.write(place, 0, &slot.bytes()));
-        table.unlock(place);
     }
 }
 

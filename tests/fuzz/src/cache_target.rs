@@ -420,17 +420,14 @@ fn use_it(
             };
             if !is_up || settings.up_ttl > 0 {
                 write(expected, 0, &slot.bytes());
-                locks.retain(|lock| *lock != place);
             } else if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
                 write(expected, 0, &[0; SLOT]);
-                locks.retain(|lock| *lock != place);
             }
         }
         1 => {
             cache.forget(&subject);
             if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
                 write(expected, 0, &[0; SLOT]);
-                locks.retain(|lock| *lock != place);
             }
         }
         2 => {
@@ -440,16 +437,32 @@ fn use_it(
         _ => {
             let found = cache.look_up(&subject);
             let mut entry = settings.judge(Slot::read(expected, at), tag, now);
-            if entry == Entry::Expired {
+            // What one process finds out for others too.
+            let is_shared = |entry| match entry {
+                Entry::Absent => settings.up_ttl > 0,
+                entry => entry == Entry::Expired,
+            };
+            if is_shared(entry) {
                 if let Some(bytes) = before_lock {
                     expected[at..at + SLOT].copy_from_slice(&bytes);
                 }
                 let slot = Slot::read(expected, at);
                 entry = settings.judge(slot, tag, now);
                 let has_lock = lock_error.is_none() && locked != place;
-                if entry != Entry::Expired {
+                if !is_shared(entry) {
                     if has_lock {
                         locks.retain(|lock| *lock != place);
+                    }
+                } else if entry == Entry::Absent {
+                    if lock_error.is_some() {
+                        error = error.or(lock_error);
+                    } else if !has_lock {
+                        entry = Entry::Awaited;
+                    } else {
+                        entry = Entry::Claimed;
+                        if !locks.contains(&place) {
+                            locks.push(place.clone());
+                        }
                     }
                 } else {
                     let is_up = slot.tag & UP != 0;

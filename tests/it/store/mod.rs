@@ -8,6 +8,7 @@
 mod clock;
 mod effects;
 mod files;
+mod first;
 mod machine;
 mod remembered;
 mod sharing;
