@@ -32,12 +32,23 @@ use store::Cache;
 use store::table::Unusable;
 use sys::process::{self, STANDARD_ERROR, STANDARD_OUTPUT};
 
-/// No server is up, or help was printed.
+/// No server is up, or the message was deferred long enough, or help was
+/// printed.
 const NONE_UP: i32 = 0;
 /// A server is up.
 const UP: i32 = 1;
 /// Usage error, or a local failure.
 const FAILURE: i32 = process::FAILURE;
+
+/// What to do with a message.
+enum Outcome {
+    /// To accept it: no server is up.
+    NoneUp,
+    /// To defer it: a server is up, and its name has been printed.
+    Up,
+    /// To accept it: it has been deferred long enough. Nobody was asked.
+    DeferredEnough,
+}
 
 #[cfg(not(test))]
 sys::start::entry_point!(start);
@@ -61,44 +72,29 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
         Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
         Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
         // The process ends with the check: freeing is left to it.
-        Command::Check(options) => check(&mut ManuallyDrop::new(options), now),
+        Command::Check(options) => {
+            let outcome = check(&mut ManuallyDrop::new(options), now)?;
+            Ok(match outcome {
+                Outcome::Up => UP,
+                Outcome::NoneUp | Outcome::DeferredEnough => NONE_UP,
+            })
+        }
     }
 }
 
-fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
-    let mut resolver = lookup::resolver();
-    if let Some(domain) = &options.domain {
-        options.servers = servers_of(domain, options, &mut resolver, now)?;
-        if options.servers.is_empty() {
-            return Ok(NONE_UP);
-        }
-    }
-    let options = &*options;
-    let path = options.cache.as_deref().unwrap_or_default();
-    let opened = match path {
-        [] => Err(Unusable::Busy),
-        path => {
+fn check(options: &mut Options, now: Instant) -> Result<Outcome, String> {
+    let opened = match options.cache.as_deref() {
+        None => Err(Unusable::Busy),
+        Some(path) => {
             let ttls = [options.cache_ttl, options.cache_up_ttl];
             Cache::open(path, ttls, options.timeout)
         }
     };
     let mut problem = opened.as_ref().err().copied();
     let mut cache = opened.ok();
-    let answer = check::check(
-        options,
-        resolver,
-        &mut cache,
-        &Report::new(options, say),
-        now,
-    )?;
-    let status = match answer.and_then(|answer| options.servers.get(answer)) {
-        Some(server) => {
-            let mut line = server.text.clone();
-            line.push(b'\n');
-            print(&line)?;
-            UP
-        }
-        None => NONE_UP,
+    let outcome = match was_deferred_enough(options, cache.as_ref()) {
+        true => Outcome::DeferredEnough,
+        false => ask(options, &mut cache, now)?,
     };
     // Where the status is 2, its reason is the only line.
     if let Some(warning) = options.warning() {
@@ -107,9 +103,46 @@ fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
     // A file that another process is just making is no reason for a warning.
     problem = problem.or_else(|| Some(Unusable::System(cache?.error()?)));
     if let Some(why) = problem.filter(|&why| why != Unusable::Busy) {
-        warn(&format!("cache '{}': {why}", Escaped(path)));
+        let path = Escaped(options.cache.as_deref().unwrap_or_default());
+        warn(&format!("cache '{path}': {why}"));
     }
-    Ok(status)
+    Ok(outcome)
+}
+
+/// Whether the message was first deferred so long ago that it is accepted now.
+fn was_deferred_enough(options: &Options, cache: Option<&Cache>) -> bool {
+    let (Some(limit), Some(key), Some(cache)) = (options.max_defer, &options.key, cache) else {
+        return false;
+    };
+    let age = cache.deferred_for(key).filter(|&age| age >= limit);
+    if let (Some(age), true) = (age, options.verbose) {
+        say(&report::accepted(key, age));
+    }
+    age.is_some()
+}
+
+/// Asks the servers, and prints which one is up.
+fn ask(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result<Outcome, String> {
+    let mut resolver = lookup::resolver();
+    if let Some(domain) = &options.domain {
+        options.servers = servers_of(domain, options, &mut resolver, now)?;
+        if options.servers.is_empty() {
+            return Ok(Outcome::NoneUp);
+        }
+    }
+    let options = &*options;
+    let report = Report::new(options, say);
+    let answer = check::check(options, resolver, cache, &report, now)?;
+    let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
+        return Ok(Outcome::NoneUp);
+    };
+    let mut line = server.text.clone();
+    line.push(b'\n');
+    print(&line)?;
+    if let (Some(cache), Some(key)) = (cache, &options.key) {
+        cache.record(key);
+    }
+    Ok(Outcome::Up)
 }
 
 /// The servers of a domain, as DNS lists them.

@@ -32,10 +32,11 @@ What to ask:
                          allows)
 Remembering:
       --cache FILE       remember in FILE what was found out
-      --cache-ttl TIME   how long to remember a server that was slow to fail
-                         (default 60)
+      --cache-ttl TIME   remember servers that were slow to fail (default 60)
       --cache-up-ttl TIME
-                         how long to remember one that is up (default 0: not)
+                         remember servers that are up (default 0: do not)
+      --max-defer TIME   accept a message first deferred this long ago or longer
+      --key TEXT         which message, such as 'SENDER RECIPIENT'
 Other:
   -v, --verbose          report each server's result on standard error
   -h, --help             print this help
@@ -101,6 +102,11 @@ pub struct Options {
     pub cache_ttl: u32,
     /// How long it remembers one that is up, in seconds; 0: not at all.
     pub cache_up_ttl: u32,
+    /// A message that was first deferred this long ago, in seconds, or longer,
+    /// is accepted. Then there is a cache.
+    pub max_defer: Option<u32>,
+    /// The message that this is about, if there is a limit to that.
+    pub key: Option<Vec<u8>>,
 }
 
 impl Options {
@@ -140,6 +146,8 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         cache: None,
         cache_ttl: 60,
         cache_up_ttl: 0,
+        max_defer: None,
+        key: None,
     };
     let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
     while let Some(argument) = parser.next().map_err(explain)? {
@@ -165,6 +173,14 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
     }
     if options.families == [false; 2] {
         return Err("-4 and -6 cannot be used together".into());
+    }
+    if options.max_defer.is_some() && options.cache.is_none() {
+        return Err("--max-defer needs --cache; see --help".into());
+    }
+    match (options.max_defer, &options.key) {
+        (Some(_), None) => return Err("--max-defer needs --key; see --help".into()),
+        (None, Some(_)) => return Err("--key needs --max-defer; see --help".into()),
+        _ => {}
     }
     match (&options.domain, &options.servers[..]) {
         (None, []) => Err("no server given; see --help".into()),
@@ -211,6 +227,14 @@ fn option_with_value(name: &str) -> Option<Set> {
         },
         "cache-up-ttl" => |options, value| {
             options.cache_up_ttl = values::time(value)?;
+            Ok(())
+        },
+        "max-defer" => |options, value| {
+            options.max_defer = Some(values::max_defer(value)?);
+            Ok(())
+        },
+        "key" => |options, value| {
+            options.key = Some(values::key(value)?);
             Ok(())
         },
         _ => return None,

@@ -37,6 +37,18 @@ pub fn positive_time(value: &[u8]) -> Result<u32, &'static str> {
     }
 }
 
+/// How long deferred messages are remembered, in seconds: after that none is
+/// old enough.
+const FORGOTTEN: u32 = 5 * 24 * 60 * 60;
+
+/// The time of `--max-defer`.
+pub fn max_defer(value: &[u8]) -> Result<u32, &'static str> {
+    match positive_time(value)? {
+        FORGOTTEN.. => Err("is too long; deferred messages are remembered for 5 days"),
+        seconds => Ok(seconds),
+    }
+}
+
 /// A whole number of seconds, or of what the letter behind it stands for.
 fn parse_time(value: &[u8]) -> Option<u32> {
     let (number, seconds) = match value {
@@ -89,6 +101,14 @@ pub fn port(value: &[u8]) -> Result<u16, &'static str> {
 pub fn positive(value: &[u8]) -> Result<u32, &'static str> {
     let number = decimal(value).filter(|&number| number > 0);
     number.ok_or("is not a whole number from 1 to 4294967295")
+}
+
+/// The text of `--key`.
+pub fn key(value: &[u8]) -> Result<Vec<u8>, &'static str> {
+    match value {
+        [] => Err("names no message"),
+        key => Ok(key.to_vec()),
+    }
 }
 
 /// The path of a file.
@@ -227,6 +247,26 @@ mod tests {
             let positive = expected.filter(|&seconds| seconds > 0);
             assert_eq!(positive_time(value.as_bytes()).ok(), positive, "{value}");
         }
+    }
+
+    #[test]
+    fn messages_are_accepted_before_they_are_forgotten() {
+        let table = [
+            ("1", Some(1)),
+            ("4h", Some(14_400)),
+            ("4d", Some(345_600)),
+            ("431999", Some(431_999)),
+            ("432000", None),
+            ("5d", None),
+            ("49710d", None),
+            ("0", None),
+            ("1w", None),
+            ("2.5", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(max_defer(value.as_bytes()).ok(), expected, "{value}");
+        }
+        assert_eq!(FORGOTTEN, crate::store::senders::LIFETIME);
     }
 
     #[test]

@@ -61,6 +61,12 @@ pub fn domain(domain: &[u8], found: &Result<Servers, Unknown>, after: Duration) 
     format!("{}  mx    {text}\n", Escaped(domain))
 }
 
+/// The line about a message that is accepted because it was first deferred so
+/// many seconds ago.
+pub fn accepted(key: &[u8], age: u32) -> String {
+    format!("{}  accept  first deferred {age} s ago\n", Escaped(key))
+}
+
 /// How to write the lines.
 pub struct Report {
     width: usize,

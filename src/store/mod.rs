@@ -1,8 +1,9 @@
 //! What checks remember for one another, in a file that their processes share.
 //!
-//! The [`table`] knows files, slots and locks; [`servers`] knows what is in
-//! the slots.
+//! The [`table`] knows files, slots and locks; [`servers`] and [`senders`] know
+//! what is in the slots.
 
+pub mod senders;
 pub mod servers;
 pub mod table;
 

@@ -92,6 +92,16 @@ impl From<Errno> for Unusable {
     }
 }
 
+/// The bytes of a set in the table of senders: 128 entries.
+pub const SET: usize = 1024;
+
+/// The table of senders, of which each slot is a set: all that is left.
+pub const SENDERS: Area = Area {
+    start: 17 * 1024,
+    slots: 239,
+    slot: SET as u64,
+};
+
 /// An open file.
 pub struct Table {
     file: File,
@@ -180,6 +190,12 @@ impl Table {
 }
 
 impl Area {
+    /// How many slots there are.
+    #[cfg(test)]
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
     fn place(&self, hash: u64) -> Place {
         Place {
             offset: self.start + hash % self.slots * self.slot,
@@ -276,7 +292,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    const AREAS: &[Area] = &[SERVERS];
+    const AREAS: &[Area] = &[SERVERS, SENDERS];
 
     #[test]
     fn every_hash_has_its_place() {
@@ -287,6 +303,11 @@ mod tests {
             (SERVERS, 1024, 32),
             (SERVERS, u64::MAX, 16_400),
             (SERVERS, 0x8000_0002_0000_0005, 112),
+            (SENDERS, 0, 17_408),
+            (SENDERS, 1, 18_432),
+            (SENDERS, 238, 261_120),
+            (SENDERS, 239, 17_408),
+            (SENDERS, u64::MAX, 17_408 + u64::MAX % 239 * 1024),
         ];
         for (area, hash, offset) in table {
             let place = area.place(hash);
@@ -305,7 +326,7 @@ mod tests {
             assert_eq!(area.start % area.slot, 0, "{area:?}");
             end = area.start + area.slots * area.slot;
         }
-        assert!(end <= SIZE as u64);
+        assert_eq!(end, SIZE as u64);
     }
 
     #[test]

@@ -35,6 +35,36 @@ const BAD_ARGUMENTS: &[(&[&[u8]], &str)] = &[
         "--cache-ttl needs a value; see --help",
     ),
     (
+        &[b"a", b"--cache-up-ttl"],
+        "--cache-up-ttl needs a value; see --help",
+    ),
+    (
+        &[b"a", b"--max-defer"],
+        "--max-defer needs a value; see --help",
+    ),
+    (&[b"a", b"--key"], "--key needs a value; see --help"),
+    (
+        &[b"--max-defer=4h", b"a"],
+        "--max-defer needs --cache; see --help",
+    ),
+    (
+        &[b"--max-defer=4h", b"--key=x", b"a"],
+        "--max-defer needs --cache; see --help",
+    ),
+    (
+        &[b"--max-defer=4h", b"--cache=none/x", b"a"],
+        "--max-defer needs --key; see --help",
+    ),
+    (&[b"--key=x", b"a"], "--key needs --max-defer; see --help"),
+    (
+        &[b"--key=x", b"--cache=none/x", b"a"],
+        "--key needs --max-defer; see --help",
+    ),
+    (
+        &[b"--max-defer=4h", b"--cache=none/x", b"--key=x"],
+        "no server given; see --help",
+    ),
+    (
         &[b"--verbose=1", b"a"],
         "--verbose takes no value; see --help",
     ),
@@ -111,6 +141,27 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
         TOO_SHORT,
         &[b"0", b"000", b"0s", b"0m", b"0h", b"0d"],
     ),
+    (
+        "--cache-up-ttl",
+        NOT_A_TIME,
+        &[
+            b"", b"-1", b"1.5", b"2.5s", b"1w", b"s", b"-1h", b"49711d", b"\x07",
+        ],
+    ),
+    (
+        "--max-defer",
+        NOT_A_TIME,
+        &[
+            b"", b"-1", b"1.5", b"2.5s", b"1w", b"s", b"-1h", b"49711d", b"4 h",
+        ],
+    ),
+    ("--max-defer", TOO_SHORT, &[b"0", b"0d"]),
+    (
+        "--max-defer",
+        "is too long; deferred messages are remembered for 5 days",
+        &[b"5d", b"432000", b"120h", b"6d", b"49710d"],
+    ),
+    ("--key", "names no message", &[b""]),
     (
         "--port",
         "is not a port from 1 to 65535",

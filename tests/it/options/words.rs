@@ -117,7 +117,12 @@ fn every_text_names_the_defaults() {
         ("manual", manual_entries()),
         ("README", readme_entries()),
     ];
-    let defaults = [("--timeout", "10"), ("--port", "25"), ("--cache-ttl", "60")];
+    let defaults = [
+        ("--timeout", "10"),
+        ("--port", "25"),
+        ("--cache-ttl", "60"),
+        ("--cache-up-ttl", "0"),
+    ];
     for (text, entries) in texts {
         for (option, value) in defaults {
             let entry = entries.iter().find(|(names, _)| names.contains(option));

@@ -6,6 +6,7 @@
 //! or by a short `--timeout`; a check that must not take long has 20 seconds.
 
 mod clock;
+mod defer;
 mod effects;
 mod files;
 mod first;
