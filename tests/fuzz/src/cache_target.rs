@@ -32,6 +32,12 @@ const SERVERS: &[&str] = &[
 /// Set in the tag of a server that was found up.
 const UP: u64 = 1 << 62;
 
+/// Where the sets of messages begin, and how many there are.
+const SETS: usize = 17 * 1024;
+const SET_COUNT: u64 = 239;
+const SET: usize = 1024;
+const ENTRY: usize = 8;
+
 /// What a check was told when it opened the cache.
 struct Settings {
     ttl: u32,
@@ -87,8 +93,12 @@ pub fn one(random: &mut Random) {
         world(|world| world.own_locks.clear());
         let mut expected = content();
         let mut error = None;
-        for _ in 0..1 + random.below(4) {
-            let new = use_it(random, &cache, &settings, &mut expected);
+        // To use a file is much quicker than to make one.
+        for _ in 0..1 + random.below(100) {
+            let new = match random.once_in(4) {
+                true => use_messages(random, &cache, &mut expected),
+                false => use_it(random, &cache, &settings, &mut expected),
+            };
             error = error.or(new);
             assert_eq!(cache.error(), error);
         }
@@ -97,6 +107,9 @@ pub fn one(random: &mut Random) {
             assert!(!cache.close());
             close_calls(random, &cache);
             assert_eq!(cache.error(), error);
+            assert_eq!(cache.deferred_for(b"key"), None);
+            cache.record(b"key");
+            assert_eq!(cache.error(), error.or(Some(Errno(libc::EMFILE))));
         }
         assert!(
             content() == expected,
@@ -497,6 +510,81 @@ fn use_it(
     error
 }
 
+/// Asks about a message, or records one, in a set of any content. Returns the
+/// error that is to be noted.
+fn use_messages(random: &mut Random, cache: &Cache, expected: &mut [u8]) -> Option<Errno> {
+    let keys: [&[u8]; 4] = [b"key", b"KEY", b"a@b c@d", &[0xff; 300]];
+    let key = *random.pick(&keys);
+    let hash = hash(expected, key);
+    let at = SETS + SET * (hash % SET_COUNT) as usize;
+    let tag = (hash >> 32) as u32 & !1;
+    let now = world(|world| {
+        world.now = match random.below(4) {
+            0 => *random.pick(&[0, 1, 432_000, 1_800_000_000, u32::MAX]),
+            1 => world.now.wrapping_sub(random.below(100) as u32),
+            _ => world.now.saturating_add(random.below(100_000) as u32),
+        };
+        world.now
+    });
+    // Few different times and tags: so that there are equal ones.
+    let is_crowded = random.once_in(2);
+    if random.once_in(2) {
+        for entry in expected[at..at + SET].chunks_exact_mut(ENTRY) {
+            let first = match random.below(8) {
+                0 if !is_crowded => 0,
+                1 if !is_crowded => random.next() as u32,
+                2 if !is_crowded => now.wrapping_add(1),
+                3 => now.wrapping_sub(431_998 + random.below(4) as u32 % 2),
+                4 if !is_crowded => now.wrapping_sub(432_000),
+                _ => now.wrapping_sub(random.below(200) as u32),
+            };
+            let other = match random.below(256) {
+                0 => tag,
+                1 => tag | 1,
+                2 => tag ^ 2 << random.below(31),
+                _ => random.next() as u32,
+            };
+            entry[..4].copy_from_slice(&first.to_le_bytes());
+            entry[4..].copy_from_slice(&other.to_le_bytes());
+        }
+        let set = expected[at..at + SET].to_vec();
+        world(|world| {
+            let file = &world.cache.as_ref().expect("the cache").file;
+            file.write_all_at(&set, at as u64).expect("writable");
+        });
+    }
+    // The times and tags of what counts, by number.
+    let half = |at| u32::from_le_bytes(expected[at..at + 4].try_into().expect("four bytes"));
+    let entries = (0..SET / ENTRY).map(|i| (i, half(at + i * ENTRY), half(at + i * ENTRY + 4)));
+    let is_live = |first: u32| first > 0 && first <= now && now - first < 432_000;
+    let live: Vec<_> = entries.filter(|&(_, first, _)| is_live(first)).collect();
+    let own = live.iter().find(|(_, _, other)| other | 1 == tag | 1);
+    if random.once_in(2) {
+        let found = cache.deferred_for(key);
+        assert_eq!(found, own.map(|(_, first, _)| now - first));
+        return None;
+    }
+    cache.record(key);
+    let (i, first, tag) = match own {
+        Some((_, _, other)) if other % 2 == 1 => return None,
+        Some((i, first, other)) => (*i, *first, other | 1),
+        None => {
+            let free = (0..SET / ENTRY).find(|i| live.iter().all(|(other, ..)| other != i));
+            let once = live.iter().filter(|(_, _, other)| other % 2 == 0);
+            let oldest = once.min_by_key(|(_, first, _)| first);
+            let oldest = oldest.or_else(|| live.iter().min_by_key(|(_, first, _)| first));
+            let i = free.or(oldest.map(|(i, ..)| *i)).expect("an entry");
+            (i, now, tag)
+        }
+    };
+    if world(|world| world.is_read_only) {
+        return Some(Errno(libc::EBADF));
+    }
+    let entry = [first.to_le_bytes(), tag.to_le_bytes()].concat();
+    expected[at + i * ENTRY..][..ENTRY].copy_from_slice(&entry);
+    None
+}
+
 impl Settings {
     /// What an entry says, as long as nobody else has its lock.
     fn judge(&self, slot: Slot, tag: u64, now: u32) -> Entry {
@@ -535,18 +623,23 @@ impl Settings {
     }
 }
 
+/// The hash of something under the key of the file.
+fn hash(content: &[u8], bytes: &[u8]) -> u64 {
+    let key = |at| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
+    #[allow(deprecated, reason = "the program's own")]
+    let mut hash = std::hash::SipHasher::new_with_keys(key(MAGIC.len()), key(MAGIC.len() + 8));
+    hash.write(bytes);
+    hash.finish()
+}
+
 /// Where a server's slot begins, and its tag.
 fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (usize, u64) {
-    let key = |at| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
     let host = match &server.host {
         Host::Name(name) => name.as_bytes(),
         _ => &server.text,
     };
     let asked = [&port.to_be_bytes()[..], &families.map(u8::from), host].concat();
-    #[allow(deprecated, reason = "the program's own")]
-    let mut hash = std::hash::SipHasher::new_with_keys(key(MAGIC.len()), key(MAGIC.len() + 8));
-    hash.write(&asked);
-    let hash = hash.finish();
+    let hash = hash(content, &asked);
     (
         HEADER + SLOT * (hash % 1024) as usize,
         (hash | 1 << 63) & !UP,
