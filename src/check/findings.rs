@@ -10,7 +10,7 @@ use crate::probe::Probe;
 use crate::report::{Report, Unneeded};
 use crate::server::Server;
 use crate::store::Cache;
-use crate::store::servers::{Entry, Subject};
+use crate::store::servers::{Entry, Found, Subject};
 
 /// A server that took at least this long to prove down is remembered as such.
 /// What is cheap to find out again is not.
@@ -122,12 +122,17 @@ impl<'a> Findings<'a> {
 
     /// Lets other processes ask about a host, if they leave that to this one.
     pub fn release(&mut self, host: usize) {
-        if !self.of_host[host].entry.is_claim() {
-            return;
+        self.settle(host, Found::Nothing);
+    }
+
+    /// Remembers what was found out about a host, and lets other processes ask.
+    fn settle(&mut self, host: usize, found: Found) {
+        let is_claim = self.of_host[host].entry.is_claim();
+        if is_claim {
+            self.of_host[host].entry = Entry::Absent;
         }
-        self.of_host[host].entry = Entry::Absent;
-        if let Some(cache) = &*self.cache {
-            cache.release(&self.subject(host));
+        if let (Some(cache), true) = (&*self.cache, is_claim || found != Found::Nothing) {
+            cache.settle(&self.subject(host), found);
         }
     }
 
@@ -148,8 +153,10 @@ impl<'a> Findings<'a> {
         finding.up = probe.up;
         let entry = finding.entry;
         if is_result {
-            self.remember(host, probe);
-            self.release(host);
+            // What is from the cache is nothing new.
+            if entry.up().is_none() {
+                self.settle(host, found_out(probe));
+            }
             if self.options.verbose {
                 let is_stop = standing == Standing::Stop;
                 for i in self.verdict.list.servers_of(host) {
@@ -162,24 +169,6 @@ impl<'a> Findings<'a> {
         if known != self.verdict.known(host) && !probe.was_short {
             self.verdict.learn(host, known);
             self.changed = true;
-        }
-    }
-
-    fn remember(&self, host: usize, probe: &Probe) {
-        let (Some(cache), Some(_)) = (&*self.cache, probe.begun) else {
-            return;
-        };
-        if self.of_host[host].entry.up().is_some() {
-            return;
-        }
-        let subject = self.subject(host);
-        let is_slow = probe.after >= SLOW;
-        if probe.up == Some(true) {
-            cache.remember(&subject, true);
-        } else if !is_slow && !probe.was_timed_out {
-            cache.forget(&subject);
-        } else if is_slow && !probe.was_delayed {
-            cache.remember(&subject, false);
         }
     }
 
@@ -212,6 +201,22 @@ impl<'a> Findings<'a> {
             };
             self.report.unneeded(&servers[i], &why, &probes[item.host]);
         }
+    }
+}
+
+/// What the cache is told of a result.
+fn found_out(probe: &Probe) -> Found {
+    let is_slow = probe.after >= SLOW;
+    if probe.begun.is_none() {
+        Found::Nothing
+    } else if probe.up == Some(true) {
+        Found::Up
+    } else if !is_slow && !probe.was_timed_out {
+        Found::Transient
+    } else if is_slow && !probe.was_delayed {
+        Found::Down
+    } else {
+        Found::Nothing
     }
 }
 

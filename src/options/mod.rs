@@ -171,21 +171,28 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
             other => return Err(explain(other.unexpected())),
         }
     }
-    if options.families == [false; 2] {
-        return Err("-4 and -6 cannot be used together".into());
+    match contradiction(&options) {
+        "" => Ok(Command::Check(options)),
+        why => Err(why.into()),
     }
-    if options.max_defer.is_some() && options.cache.is_none() {
-        return Err("--max-defer needs --cache; see --help".into());
+}
+
+/// What is wrong with options that are good by themselves, as a message, or
+/// nothing.
+fn contradiction(options: &Options) -> &'static str {
+    if options.families == [false; 2] {
+        return "-4 and -6 cannot be used together";
     }
     match (options.max_defer, &options.key) {
-        (Some(_), None) => return Err("--max-defer needs --key; see --help".into()),
-        (None, Some(_)) => return Err("--key needs --max-defer; see --help".into()),
+        (Some(_), _) if options.cache.is_none() => return "--max-defer needs --cache; see --help",
+        (Some(_), None) => return "--max-defer needs --key; see --help",
+        (None, Some(_)) => return "--key needs --max-defer; see --help",
         _ => {}
     }
     match (&options.domain, &options.servers[..]) {
-        (None, []) => Err("no server given; see --help".into()),
-        (Some(_), [_, ..]) => Err("servers and --mx cannot be used together".into()),
-        _ => Ok(Command::Check(options)),
+        (None, []) => "no server given; see --help",
+        (Some(_), [_, ..]) => "servers and --mx cannot be used together",
+        _ => "",
     }
 }
 

@@ -76,9 +76,10 @@ fn find(set: &[u8], tag: u32, now: u32) -> Result<(usize, Entry), usize> {
     Err(displaced)
 }
 
-/// What to write into a set, and to which entry, when a message is deferred.
-fn change(set: &[u8], tag: u32, now: u32) -> Option<(usize, Entry)> {
-    match find(set, tag, now) {
+/// What to write, and to which entry, when a message with this tag is deferred
+/// of which this was found.
+fn change(found: Result<(usize, Entry), usize>, tag: u32, now: u32) -> Option<(usize, Entry)> {
+    match found {
         Ok((_, entry)) if entry.tag & AGAIN != 0 => None,
         Ok((i, Entry { first, tag })) => {
             let tag = tag | AGAIN;
@@ -88,12 +89,32 @@ fn change(set: &[u8], tag: u32, now: u32) -> Option<(usize, Entry)> {
     }
 }
 
-/// The set of a message, what is in it, and the message's tag there.
-fn look_up(table: &Table, key: &[u8]) -> (Place, [u8; SET], u32) {
-    let place = table.place(&SENDERS, &[key]);
-    let mut set = [0; SET];
-    table.read(place, &mut set);
-    (place, set, tag(place.hash))
+/// What is known of a message.
+struct Known {
+    place: Place,
+    tag: u32,
+    /// When that was.
+    now: u32,
+    /// See [`find`].
+    found: Result<(usize, Entry), usize>,
+}
+
+impl Known {
+    fn look_up(table: &Table, key: &[u8]) -> Self {
+        let place = table.place(&SENDERS, &[key]);
+        let tag = tag(place.hash);
+        let mut set = [0; SET];
+        table.read(place, &mut set);
+        // The time is read last: see the servers.
+        let now = seconds();
+        let found = find(&set, tag, now);
+        Known {
+            place,
+            tag,
+            now,
+            found,
+        }
+    }
 }
 
 fn tag(hash: u64) -> u32 {
@@ -105,11 +126,9 @@ impl Cache {
     /// How many seconds ago a message was first deferred; `None` if that is not
     /// known.
     pub fn deferred_for(&self, key: &[u8]) -> Option<u32> {
-        let (_, set, tag) = look_up(self.table.as_ref()?, key);
-        // The time is read last: see the servers.
-        let now = seconds();
-        let (_, entry) = find(&set, tag, now).ok()?;
-        entry.age(now)
+        let known = Known::look_up(self.table.as_ref()?, key);
+        let (_, entry) = known.found.ok()?;
+        entry.age(known.now)
     }
 
     /// Records that a message is deferred now.
@@ -118,9 +137,9 @@ impl Cache {
             // The descriptor was needed for a server.
             return self.note(Err(Errno(libc::EMFILE)));
         };
-        let (place, set, tag) = look_up(table, key);
-        if let Some((i, entry)) = change(&set, tag, seconds()) {
-            self.note(table.write(place, i * ENTRY, &entry.bytes()));
+        let known = Known::look_up(table, key);
+        if let Some((i, entry)) = change(known.found, known.tag, known.now) {
+            self.note(table.write(known.place, i * ENTRY, &entry.bytes()));
         }
     }
 }
@@ -207,7 +226,7 @@ mod tests {
                 first: NOW,
                 tag: 20,
             };
-            let changed = change(&set(entries), 20, NOW);
+            let changed = change(find(&set(entries), 20, NOW), 20, NOW);
             assert_eq!(changed, Some((displaced, entry)), "{entries:?}");
         }
     }
@@ -219,8 +238,9 @@ mod tests {
             first: NOW - 10,
             tag: 6 | AGAIN,
         };
-        assert_eq!(change(&set, 6, NOW), Some((0, again)));
-        assert_eq!(change(&set, 8, NOW), None);
+        let change = |tag| change(find(&set, tag, NOW), tag, NOW);
+        assert_eq!(change(6), Some((0, again)));
+        assert_eq!(change(8), None);
     }
 
     /// Numbers that look random; the same ones each time (Steele, Lea and
@@ -263,7 +283,7 @@ mod tests {
 
         fn record(&mut self, hash: u64, now: u32) {
             let set = self.set(hash);
-            if let Some((i, entry)) = change(set, tag(hash), now) {
+            if let Some((i, entry)) = change(find(set, tag(hash), now), tag(hash), now) {
                 set[i * ENTRY..][..ENTRY].copy_from_slice(&entry.bytes());
             }
         }

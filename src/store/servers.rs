@@ -95,6 +95,19 @@ impl Entry {
     }
 }
 
+/// What was found out about a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// It is up.
+    Up,
+    /// It is down.
+    Down,
+    /// What is not worth remembering.
+    Transient,
+}
+
 /// What a slot says of an expired entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Expired {
@@ -262,44 +275,31 @@ impl Cache {
         self.lifetimes.judge(&slot, tag(place), seconds())
     }
 
-    /// Remembers that a server was found up or down now, as far as that is to
-    /// be remembered. A claim is kept.
-    pub fn remember(&self, subject: &Subject, is_up: bool) {
-        if self.lifetimes.ttl(is_up) == 0 {
-            return self.forget(subject);
-        }
-        if let Some(table) = &self.table {
-            let place = subject.place(table);
-            let kind = if is_up { UP } else { 0 };
-            let (tag, found) = (tag(place) | kind, seconds());
-            self.write(table, place, tag, found);
-        }
-    }
-
-    /// Forgets a server. A claim is kept.
-    pub fn forget(&self, subject: &Subject) {
-        if let Some(table) = &self.table {
-            let place = subject.place(table);
-            if Slot::read(table, place).tag & !UP == tag(place) {
-                self.write(table, place, 0, 0);
-            }
-        }
-    }
-
-    /// Lets other processes ask about a server that this process has claimed.
-    pub fn release(&self, subject: &Subject) {
-        if let Some(table) = &self.table {
-            table.unlock(subject.place(table));
-        }
-    }
-
-    fn write(&self, table: &Table, place: Place, tag: u64, found: u32) {
-        let slot = Slot {
-            tag,
-            found,
-            asked_again: 0,
+    /// Remembers, or forgets, what was found out now about a server, and lets
+    /// other processes ask if this one has claimed that.
+    pub fn settle(&self, subject: &Subject, found: Found) {
+        let Some(table) = &self.table else {
+            return;
         };
-        self.note(table.write(place, 0, &slot.bytes()));
+        let place = subject.place(table);
+        let own = tag(place);
+        let tag = match found {
+            Found::Nothing => None,
+            Found::Up if self.lifetimes.ttl(true) > 0 => Some(own | UP),
+            Found::Down => Some(own),
+            Found::Up | Found::Transient => {
+                (Slot::read(table, place).tag & !UP == own).then_some(0)
+            }
+        };
+        if let Some(tag) = tag {
+            let slot = Slot {
+                tag,
+                found: if tag > 0 { seconds() } else { 0 },
+                asked_again: 0,
+            };
+            self.note(table.write(place, 0, &slot.bytes()));
+        }
+        table.unlock(place);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::random::Random;
 use crate::server::{Host, Server};
 use crate::store::Cache;
-use crate::store::servers::{Entry, Subject};
+use crate::store::servers::{Entry, Found, Subject};
 use crate::store::table::Unusable;
 use crate::sys::file::{OWN, Status};
 use crate::sys::{self, Errno, Named, Other, PATH, world};
@@ -338,9 +338,9 @@ fn close_calls(random: &mut Random, cache: &Cache) {
         families,
     };
     assert_eq!(cache.look_up(&subject), Entry::Absent);
-    cache.remember(&subject, random.once_in(2));
-    cache.forget(&subject);
-    cache.release(&subject);
+    for found in [Found::Nothing, Found::Up, Found::Down, Found::Transient] {
+        cache.settle(&subject, found);
+    }
 }
 
 /// One call, what it returns, and what it leaves in the file and of locks.
@@ -425,7 +425,8 @@ fn use_it(
     match random.below(5) {
         0 => {
             let is_up = random.once_in(2);
-            cache.remember(&subject, is_up);
+            cache.settle(&subject, if is_up { Found::Up } else { Found::Down });
+            locks.retain(|lock| *lock != place);
             let slot = Slot {
                 tag: if is_up { tag | UP } else { tag },
                 down: now,
@@ -438,13 +439,14 @@ fn use_it(
             }
         }
         1 => {
-            cache.forget(&subject);
+            cache.settle(&subject, Found::Transient);
+            locks.retain(|lock| *lock != place);
             if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
                 write(expected, 0, &[0; SLOT]);
             }
         }
         2 => {
-            cache.release(&subject);
+            cache.settle(&subject, Found::Nothing);
             locks.retain(|lock| *lock != place);
         }
         _ => {
