@@ -132,7 +132,7 @@ impl<'a> Findings<'a> {
             self.of_host[host].entry = Entry::Absent;
         }
         if let (Some(cache), true) = (&*self.cache, is_claim || found != Found::Nothing) {
-            cache.settle(&self.subject(host), found);
+            cache.settle(&self.subject(host), found, is_claim);
         }
     }
 

@@ -277,7 +277,7 @@ impl Cache {
 
     /// Remembers, or forgets, what was found out now about a server, and lets
     /// other processes ask if this one has claimed that.
-    pub fn settle(&self, subject: &Subject, found: Found) {
+    pub fn settle(&self, subject: &Subject, found: Found, is_claim: bool) {
         let Some(table) = &self.table else {
             return;
         };
@@ -299,7 +299,9 @@ impl Cache {
             };
             self.note(table.write(place, 0, &slot.bytes()));
         }
-        table.unlock(place);
+        if is_claim {
+            table.unlock(place);
+        }
     }
 }
 

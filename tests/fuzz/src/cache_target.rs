@@ -339,7 +339,7 @@ fn close_calls(random: &mut Random, cache: &Cache) {
     };
     assert_eq!(cache.look_up(&subject), Entry::Absent);
     for found in [Found::Nothing, Found::Up, Found::Down, Found::Transient] {
-        cache.settle(&subject, found);
+        cache.settle(&subject, found, random.once_in(2));
     }
 }
 
@@ -422,11 +422,18 @@ fn use_it(
             expected[at + from..at + from + bytes.len()].copy_from_slice(bytes);
         }
     };
+    let is_claim = random.once_in(2);
+    let settle = |found, locks: &mut Vec<std::ops::Range<u64>>| {
+        cache.settle(&subject, found, is_claim);
+        if is_claim {
+            locks.retain(|lock| *lock != place);
+        }
+    };
     match random.below(5) {
         0 => {
             let is_up = random.once_in(2);
-            cache.settle(&subject, if is_up { Found::Up } else { Found::Down });
-            locks.retain(|lock| *lock != place);
+            let found = if is_up { Found::Up } else { Found::Down };
+            settle(found, &mut locks);
             let slot = Slot {
                 tag: if is_up { tag | UP } else { tag },
                 down: now,
@@ -439,15 +446,13 @@ fn use_it(
             }
         }
         1 => {
-            cache.settle(&subject, Found::Transient);
-            locks.retain(|lock| *lock != place);
+            settle(Found::Transient, &mut locks);
             if [tag, tag | UP].contains(&Slot::read(expected, at).tag) {
                 write(expected, 0, &[0; SLOT]);
             }
         }
         2 => {
-            cache.settle(&subject, Found::Nothing);
-            locks.retain(|lock| *lock != place);
+            settle(Found::Nothing, &mut locks);
         }
         _ => {
             let found = cache.look_up(&subject);

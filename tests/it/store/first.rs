@@ -7,9 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::files::warning;
-use super::{Cache, Crowd, END, HEADER, Memory, SLOT, SLOW, good, lock, memory, quick, waiting};
-use crate::harness::run::{Run, has, ms, together};
-use crate::harness::smtp::{self, DOWN, Port, UP, up_after};
+use super::{
+    Cache, Crowd, END, HEADER, Memory, SLOT, SLOW, good, lock, memory, quick, try_lock, waiting,
+};
+use crate::harness::run::{Run, has, ms, together, wait_until};
+use crate::harness::smtp::{self, DOWN, Port, Send, UP, Wait, up_after};
+use crate::harness::{dns, namespace};
 
 /// A cache without entries; servers at 127.0.0.1 to 127.0.0.9 do not share a
 /// slot under its key.
@@ -79,14 +82,22 @@ fn another_process_is_waited_for_for_a_second_at_most() {
         let (port, cache) = (Port::new(), empty());
         let server = port.serve("127.0.0.2", UP);
         let _lock = lock_all(&cache);
-        let run = check(&cache, &port, &format!("{words} 127.0.0.2"));
-        run.prints("127.0.0.2").after(time);
+        let empty = cache.bytes();
+        let runs = std::iter::repeat_with(|| {
+            cache.write(&empty, 0);
+            check(&cache, &port, &format!("{words} 127.0.0.2"))
+        });
+        // On a machine that is not too busy, not much longer.
+        let mut runs = runs.take(10);
+        let run = runs.find(|run| run.after(time).elapsed() < time * 3 / 2);
+        run.expect("a machine that is less busy")
+            .prints("127.0.0.2");
         // What it finds out then is remembered for others.
         assert!(cache.only_entry().is_newly_up());
         let words = "-v --timeout=20 127.0.0.2";
         let run = quick(|| check(&cache, &port, words));
         assert!(matches!(memory(&run), Memory::Up(_)), "{run}");
-        assert_eq!(server.count(), 1);
+        assert!(server.count() <= 10);
     }
 }
 
@@ -157,6 +168,14 @@ fn nobody_waits_where_up_is_not_remembered() {
         quick(check).prints("127.0.0.2");
     }
     assert!(server.count() >= 2);
+
+    // Not even a lock is taken.
+    let check = cache.check(&port, "127.0.0.3");
+    if let Some(check) = check.traced("nobody_waits_where_up_is_not_remembered") {
+        let run = check.run();
+        assert!(run.stderr.contains("pread"), "{run}");
+        assert!(!run.stderr.contains("SETLK"), "{run}");
+    }
 }
 
 /// Locks the slot of one server.
@@ -177,10 +196,14 @@ fn others_are_asked_meanwhile() {
     let (port, cache) = (Port::new(), empty());
     let _lock = lock_one(&cache, &port, "127.0.0.3");
     let _later = port.serve("127.0.0.3", UP);
-    for (jobs, is_asked) in [("", true), ("--jobs=2", true), ("--jobs=1", false)] {
+    for (jobs, other, is_asked) in [
+        ("", "127.0.0.2", true),
+        ("--jobs=2", "127.0.0.4", true),
+        ("--jobs=1", "127.0.0.5", false),
+    ] {
         cache.write(&good(), 0);
-        let other = port.serve("127.0.0.2", DOWN);
-        let words = format!("{jobs} --timeout=20 127.0.0.3 127.0.0.2");
+        let words = format!("{jobs} --timeout=20 127.0.0.3 {other}");
+        let other = port.serve(other, DOWN);
         let run = check(&cache, &port, &words);
         run.prints("127.0.0.3").after(SLOW);
         let asked = other.finish();
@@ -190,6 +213,29 @@ fn others_are_asked_meanwhile() {
             assert!(before > ms(700), "{before:?} {run}");
         }
     }
+}
+
+/// Also while things happen that wake this process up.
+#[test]
+fn one_that_is_waited_for_counts_as_being_asked() {
+    let (port, cache) = (Port::new(), empty());
+    let _lock = lock_one(&cache, &port, "127.0.0.3");
+    // It is unknown for long whether this one is up.
+    let slow = [
+        Send(b"2"),
+        Wait(ms(33)),
+        Send(b"2"),
+        Wait(ms(33)),
+        Send(b"0"),
+        Wait(ms(1500)),
+        Send(b"x"),
+    ];
+    let _slow = port.serve("127.0.0.4", &slow);
+    let _awaited = port.serve("127.0.0.3", UP);
+    let other = port.serve("127.0.0.2", UP);
+    let words = "--jobs=2 --timeout=20 127.0.0.4 127.0.0.3 127.0.0.2";
+    check(&cache, &port, words).prints("127.0.0.3");
+    assert_eq!(other.count(), 0);
 }
 
 /// A server is waited for no longer than it is needed.
@@ -248,6 +294,29 @@ fn what_is_done_with_is_left_to_others() {
     run.prints("").after(ms(2000));
     assert_eq!(waiting(&silent[0]), 2);
     assert!(down.count() >= 2 && up.count() == 1);
+}
+
+/// Nor does one of which only the addresses are needed any more.
+#[test]
+fn a_server_that_is_only_looked_up_is_left_to_others() {
+    namespace::run(|| {
+        let names = dns::serve(
+            "mx.test A 127.0.0.2\nmx.test AAAA nodata\n\
+             slow.test A silent\nslow.test AAAA silent",
+        );
+        let (port, cache) = (Port::smtp(), empty());
+        let _up = port.serve("127.0.0.2", &up_after(ms(300)));
+        // If the second one is this machine, the first one is not better.
+        let words = "--timeout=0 --cache-up-ttl=60 --stop 127.0.0.9 10:mx.test 10:slow.test";
+        let mut asking = Crowd::new(&cache, &port, words, 1);
+        wait_until(|| names.asked("slow.test A") > 0);
+        let locked = try_lock(&cache.path(), HEADER, END - HEADER);
+        assert!(locked.is_err() || !cache.entries().is_empty());
+        wait_until(|| !cache.entries().is_empty());
+        wait_until(|| try_lock(&cache.path(), HEADER, END - HEADER).is_ok());
+        // It still looks it up.
+        assert!(asking.children[0].try_wait().unwrap().is_none());
+    });
 }
 
 /// While somebody else asks, this process wakes up fifty times a second, and

@@ -250,11 +250,16 @@ impl Cache {
 /// Locks some bytes of a file, as another process would, for as long as the
 /// returned file is open.
 #[track_caller]
+fn lock(path: &Path, start: usize, length: usize) -> File {
+    try_lock(path, start, length).expect("a lock that nobody has")
+}
+
+/// The same; an error if another process has a lock there.
 #[allow(
     unsafe_code,
     reason = "the standard library has no locks on parts of a file"
 )]
-fn lock(path: &Path, start: usize, length: usize) -> File {
+fn try_lock(path: &Path, start: usize, length: usize) -> io::Result<File> {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     // SAFETY: all zeros is a valid `flock`.
     let mut lock: libc::flock = unsafe { mem::zeroed() };
@@ -264,8 +269,10 @@ fn lock(path: &Path, start: usize, length: usize) -> File {
     lock.l_len = length.try_into().unwrap();
     // SAFETY: the pointer is to a `flock`.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    file
+    match result {
+        0 => Ok(file),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Runs a check that takes less than a second: once more where this machine
