@@ -1,6 +1,7 @@
 //! Messages that were deferred are accepted after `--max-defer`.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -480,6 +481,7 @@ fn a_disk_without_room_for_an_entry() {
         let mut gate = Gate::new();
         gate.port = Port::smtp();
         let _better = gate.port.serve("127.0.0.2", UP);
+        gate.cache = Cache::in_folder(Path::new(namespace::FOLDER));
         let folder = gate.cache.folder.display().to_string();
         namespace::sh(&format!("mount -t tmpfs -o size=64k tmpfs {folder}"));
         // A file with holes, which there is no room to fill.

@@ -122,8 +122,14 @@ impl Drop for Cache {
 }
 
 impl Cache {
+    /// In memory where that has a folder: the program waits for the disk when it
+    /// makes the file, and on a busy machine that takes part of its timeout.
     fn new() -> Self {
-        Self::in_folder(&env::temp_dir())
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => Self::in_folder(memory),
+            false => Self::in_folder(&env::temp_dir()),
+        }
     }
 
     fn in_folder(parent: &Path) -> Self {
