@@ -83,6 +83,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
 }
 
 fn check(options: &mut Options, now: Instant) -> Result<Outcome, String> {
+    check::source::set_source_addresses(options)?;
     let opened = match options.cache.as_deref() {
         None => Err(Unusable::Busy),
         Some(path) => {

@@ -71,7 +71,7 @@ impl<'a> Check<'a> {
             self.note_lookup(submitted, token);
         }
         while self.shortage.may_connect() && self.probes[p].wants_connection(now) {
-            match self.probes[p].connect(now) {
+            match self.probes[p].connect(&self.options.source_addresses, now) {
                 Ok(()) => self.shortage.connected(),
                 Err(error) if self.free_descriptor(error) => {}
                 Err(error) => self.shortage.connect_failed((error, token)),

@@ -141,6 +141,7 @@ impl<'a> Findings<'a> {
             server: self.server(host),
             port: self.options.port,
             families: self.options.families,
+            sources: &self.options.source_addresses,
         }
     }
 

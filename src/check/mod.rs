@@ -10,6 +10,7 @@ mod findings;
 mod list;
 mod need;
 mod shortage;
+pub mod source;
 mod stops;
 mod verdict;
 mod wait;

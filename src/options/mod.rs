@@ -3,6 +3,7 @@
 mod values;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ What to ask:
                          address (may be repeated)
       --timeout TIME     time limit (default 10; decimals allowed; 0: no limit)
       --port N           connect to port N (default 25)
+      --source ADDRESS   connect from ADDRESS; once for IPv4 and once for IPv6
   -4, -6                 use only IPv4, or only IPv6, addresses
       --jobs N           ask at most N servers at a time, each with its own
                          timeout (default: as many as the open file limit
@@ -59,6 +61,7 @@ pub const VERSION: &str = concat!("smtpdcheck ", env!("CARGO_PKG_VERSION"), "\n"
 
 /// What the command line asks for.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is only one, ever")]
 pub enum Command {
     /// To print [`HELP`].
     Help,
@@ -90,6 +93,11 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// The TCP port to connect to.
     pub port: u16,
+    /// The addresses to connect from, for IPv4 and for IPv6, as given; each an
+    /// address, or empty.
+    pub sources: [Vec<u8>; 2],
+    /// The same, once it is known that they are addresses of this machine.
+    pub source_addresses: [Option<SocketAddr>; 2],
     /// Whether IPv4 addresses are used, and whether IPv6 addresses are.
     pub families: [bool; 2],
     /// How many servers are probed at a time; `None`: all.
@@ -140,6 +148,8 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         stops: Vec::new(),
         timeout: Some(Duration::from_secs(10)),
         port: 25,
+        sources: [Vec::new(), Vec::new()],
+        source_addresses: [None; 2],
         families: [true; 2],
         jobs: None,
         verbose: false,
@@ -218,6 +228,11 @@ fn option_with_value(name: &str) -> Option<Set> {
         },
         "port" => |options, value| {
             options.port = values::port(value)?;
+            Ok(())
+        },
+        "source" => |options, value| {
+            let is_ipv6 = values::is_ipv6_source(value)?;
+            options.sources[usize::from(is_ipv6)] = value.to_vec();
             Ok(())
         },
         "jobs" => |options, value| {

@@ -1,5 +1,6 @@
 //! Texts of the command line to values, and what is said of bad ones. Pure.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::escape::Escaped;
@@ -10,6 +11,21 @@ pub fn stop(value: &[u8]) -> Result<Host, &'static str> {
     match Host::parse(value) {
         Host::Nowhere => Err("is neither a host name nor an address"),
         host => Ok(host),
+    }
+}
+
+/// Whether the address of `--source` is an IPv6 address. Given one of many
+/// machines, or of none, bind(2) would succeed, and the system choose another.
+pub fn is_ipv6_source(value: &[u8]) -> Result<bool, &'static str> {
+    match Host::parse(value) {
+        Host::Address(IpAddr::V4(ip)) if matches!(ip.octets()[0], 1..224) => Ok(false),
+        Host::Address(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+            Err("needs an interface, as in fe80::1%eth0")
+        }
+        Host::Address(IpAddr::V6(ip)) if !ip.is_multicast() && !ip.is_unspecified() => Ok(true),
+        Host::LinkLocal(..) => Ok(true),
+        Host::Address(_) => Err("is not an address of one machine"),
+        _ => Err("is not an address"),
     }
 }
 

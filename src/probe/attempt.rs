@@ -65,9 +65,13 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Begins to connect. An error is this machine's, and the attempt can be
-    /// made later.
-    pub fn begin(address: SocketAddr, now: Instant) -> sys::Result<Self> {
+    /// Begins to connect, from `source` if there is one. An error is this
+    /// machine's, and the attempt can be made later.
+    pub fn begin(
+        address: SocketAddr,
+        source: Option<&SocketAddr>,
+        now: Instant,
+    ) -> sys::Result<Self> {
         let mut attempt = Attempt {
             address,
             connected: None,
@@ -77,7 +81,7 @@ impl Attempt {
             greeting: Greeting::new(),
             count: 0,
         };
-        let stream = match net::stream_socket(&address) {
+        let stream = match socket(&address, source) {
             // This machine has no such family, so no route either.
             Err(Errno(EAFNOSUPPORT)) => {
                 attempt.end(now, Err(Cause::Unreachable));
@@ -197,6 +201,18 @@ impl Attempt {
             text,
         });
     }
+}
+
+/// A socket to connect to an address, from `source` if there is one. An error
+/// is this machine's: the source address is none of its own any more, say.
+pub fn socket(address: &SocketAddr, source: Option<&SocketAddr>) -> sys::Result<TcpStream> {
+    let stream = net::stream_socket(address)?;
+    if let Some(source) = source {
+        // Linux before 4.2 cannot, and chooses a port now.
+        let _ = net::choose_port_late(&stream);
+        net::bind(&stream, source)?;
+    }
+    Ok(stream)
 }
 
 fn cause(error: Errno) -> Cause {

@@ -206,13 +206,14 @@ impl Probe {
         self.lookup.submit(resolver, token)
     }
 
-    /// Makes the next attempt, if one is due. After an error, this machine's,
-    /// it is still due.
-    pub fn connect(&mut self, now: Instant) -> sys::Result<()> {
+    /// Makes the next attempt, if one is due, from the source address of its
+    /// family. After an error, this machine's, it is still due.
+    pub fn connect(&mut self, sources: &[Option<SocketAddr>; 2], now: Instant) -> sys::Result<()> {
         let Some(address) = self.schedule.next_due(self.addresses(), now) else {
             return Ok(());
         };
-        let attempt = Attempt::begin(address, now)?;
+        let source = sources[usize::from(address.is_ipv6())].as_ref();
+        let attempt = Attempt::begin(address, source, now)?;
         self.schedule.begun(address, now);
         if !attempt.is_open() {
             self.schedule.advance();

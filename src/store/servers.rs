@@ -14,6 +14,7 @@
 //! nothing is known. The others may wait for that a moment: so a crowd that
 //! comes at once makes one connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Cache;
@@ -204,18 +205,28 @@ pub struct Subject<'a> {
     pub server: &'a Server,
     pub port: u16,
     pub families: [bool; 2],
+    /// The addresses to connect from.
+    pub sources: &'a [Option<SocketAddr>; 2],
 }
 
 impl Subject<'_> {
     fn place(&self, table: &Table) -> Place {
         let port = self.port.to_be_bytes();
         let families = self.families.map(u8::from);
+        let mut sources = [0; 24];
+        if let [Some(SocketAddr::V4(ipv4)), _] = self.sources {
+            sources[..4].copy_from_slice(&ipv4.ip().octets());
+        }
+        if let [_, Some(SocketAddr::V6(ipv6))] = self.sources {
+            sources[4..20].copy_from_slice(&ipv6.ip().octets());
+            sources[20..].copy_from_slice(&ipv6.scope_id().to_be_bytes());
+        }
         let host = match &self.server.host {
             Host::Name(name) => name.as_bytes(),
             // One address in two spellings is two servers here.
             _ => &self.server.text,
         };
-        table.place(&SERVERS, &[&port, &families, host])
+        table.place(&SERVERS, &[&port, &families, &sources, host])
     }
 }
 
@@ -458,6 +469,7 @@ mod tests {
                 server,
                 port,
                 families,
+                sources: &[None; 2],
             };
             subject.place(&table)
         };
@@ -479,6 +491,36 @@ mod tests {
         for (a, b) in [("MX.test.", "mx.TEST"), ("5:mx.test", "10:mx.test")] {
             let of = |text| place(text, 25, [true, true]);
             assert_eq!(of(a), of(b), "{a}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn places_depend_on_the_addresses_to_connect_from() -> std::io::Result<()> {
+        let table = Table::of_key([1, 2])?;
+        let server = &Server::parse(b"mx.test").expect("a server");
+        let all = [
+            ["", ""],
+            ["192.0.2.1:0", ""],
+            ["192.0.2.2:0", ""],
+            ["", "[2001:db8::1]:0"],
+            ["", "[2001:db8::2]:0"],
+            ["192.0.2.1:0", "[2001:db8::1]:0"],
+            ["192.0.2.1:0", "[2001:db8::2]:0"],
+            ["", "[fe80::1%1]:0"],
+            ["", "[fe80::1%2]:0"],
+        ]
+        .map(|sources| {
+            let subject = Subject {
+                server,
+                port: 25,
+                families: [true; 2],
+                sources: &sources.map(|source| source.parse().ok()),
+            };
+            subject.place(&table).hash
+        });
+        for (i, hash) in all.iter().enumerate() {
+            assert!(!all[..i].contains(hash), "{i}");
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ impl Display for Errno {
             libc::ENOMEM | libc::ENOBUFS => "out of memory",
             libc::EAGAIN => "cannot create a thread",
             libc::EAFNOSUPPORT => "address family not supported",
+            libc::EADDRNOTAVAIL => "not an address of this machine",
+            libc::ENODEV => "no such interface",
             libc::EACCES => "permission denied",
             libc::EPERM => "operation not permitted",
             libc::ENOSPC => "no space left on device",

@@ -336,6 +336,7 @@ fn close_calls(random: &mut Random, cache: &Cache) {
         server: &server,
         port,
         families,
+        sources: &[None; 2],
     };
     assert_eq!(cache.look_up(&subject), Entry::Absent);
     for found in [Found::Nothing, Found::Up, Found::Down, Found::Transient] {
@@ -356,6 +357,7 @@ fn use_it(
         server: &server,
         port,
         families,
+        sources: &[None; 2],
     };
     let (at, tag) = slot_of(expected, &server, port, families);
     let place = at as u64..(at + SLOT) as u64;
@@ -645,7 +647,7 @@ fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (
         Host::Name(name) => name.as_bytes(),
         _ => &server.text,
     };
-    let asked = [&port.to_be_bytes()[..], &families.map(u8::from), host].concat();
+    let asked = [&port.to_be_bytes()[..], &families.map(u8::from), &[0; 24], host].concat();
     let hash = hash(content, &asked);
     (
         HEADER + SLOT * (hash % 1024) as usize,
