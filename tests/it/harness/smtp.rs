@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream,
+};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -243,7 +245,7 @@ fn serve(
         if *last.lock().unwrap() == Some(client) {
             break;
         }
-        let session = Connection::new();
+        let session = Connection::new(client.ip());
         let script = Arc::clone(script);
         sessions.push(thread::spawn(move || session.play(stream, &script)));
     }
@@ -266,6 +268,7 @@ pub enum End {
 /// What happened on one connection.
 #[derive(Debug)]
 pub struct Connection {
+    pub client: IpAddr,
     /// What the client sent when it was the server's turn: during the script,
     /// which expected nothing.
     pub early: Vec<u8>,
@@ -279,9 +282,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new() -> Self {
+    fn new(client: IpAddr) -> Self {
         let now = Instant::now();
         Connection {
+            client,
             early: Vec::new(),
             received: Vec::new(),
             accepted: now,

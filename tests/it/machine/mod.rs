@@ -6,6 +6,7 @@ mod environment;
 mod mx;
 mod output;
 mod shortage;
+mod source;
 
 use std::fs;
 

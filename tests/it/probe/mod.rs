@@ -4,3 +4,4 @@ mod attempts;
 mod greeting;
 mod reset;
 mod servers;
+mod source;
