@@ -9,6 +9,8 @@
 
 mod errno;
 pub mod file;
+#[cfg(any(test, target_env = "musl"))]
+mod musl;
 pub mod net;
 pub mod process;
 pub mod resolver;

@@ -1,0 +1,218 @@
+//! Functions of the C library that musl's resolver calls. musl's own are made
+//! for speed, for every locale and for every notation of a number. These do
+//! what the resolver needs, and make the program 5 KiB smaller.
+//!
+//! The linker leaves out what a static program defines itself. Nothing but musl
+//! calls these functions.
+
+use std::ffi::{c_char, c_int, c_ulong, c_ulonglong, c_void};
+use std::ptr;
+
+/// qsort(3), for the few addresses of a host.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn qsort(
+    list: *mut c_void,
+    count: usize,
+    size: usize,
+    compare: extern "C" fn(*const c_void, *const c_void) -> c_int,
+) {
+    let list = list.cast::<u8>();
+    for sorted in 1..count {
+        for i in (0..sorted).rev() {
+            // SAFETY: the list has `count` elements of `size` bytes.
+            unsafe {
+                let (one, next) = (list.add(i * size), list.add((i + 1) * size));
+                if compare(one.cast(), next.cast()) <= 0 {
+                    break;
+                }
+                for byte in 0..size {
+                    ptr::swap(one.add(byte), next.add(byte));
+                }
+            }
+        }
+    }
+}
+
+/// strtoull(3), for a number that begins with a digit, whose base is at most
+/// 16, or 0: then its prefix says it. `errno` is left alone.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strtoull(
+    text: *const c_char,
+    end: *mut *const c_char,
+    base: c_int,
+) -> c_ulonglong {
+    let mut text = text.cast::<u8>();
+    // SAFETY: the text ends with a NUL byte, behind which nothing is read, for
+    // that is no digit; `end` is the caller's.
+    unsafe {
+        let mut base = c_ulonglong::from(base.unsigned_abs());
+        if base == 0 {
+            base = 10;
+            if *text == b'0' {
+                base = 8;
+                if *text.add(1) | 0x20 == b'x' && digit(*text.add(2)) < 16 {
+                    base = 16;
+                    text = text.add(2);
+                }
+            }
+        }
+        let mut value: c_ulonglong = 0;
+        while digit(*text) < base {
+            value = value.saturating_mul(base).saturating_add(digit(*text));
+            text = text.add(1);
+        }
+        *end = text.cast();
+        value
+    }
+}
+
+/// The value of a digit, or more than any digit has.
+fn digit(byte: u8) -> c_ulonglong {
+    let value = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        b'A'..=b'F' => byte - b'A' + 10,
+        _ => u8::MAX,
+    };
+    value.into()
+}
+
+/// strtoul(3), like [`strtoull`].
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strtoul(text: *const c_char, end: *mut *const c_char, base: c_int) -> c_ulong {
+    // SAFETY: the caller's promise.
+    let value = unsafe { strtoull(text, end, base) };
+    c_ulong::try_from(value).unwrap_or(c_ulong::MAX)
+}
+
+/// mbstowcs(3), for no more than the length of a text in the locale C, where
+/// every byte is a character.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn mbstowcs(wide: *mut c_void, text: *const c_char, _: usize) -> usize {
+    match wide.is_null() {
+        // SAFETY: the text ends with a NUL byte.
+        true => unsafe { libc::strlen(text) },
+        false => usize::MAX,
+    }
+}
+
+/// strstr(3).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strstr(text: *const c_char, part: *const c_char) -> *const c_char {
+    let mut text = text;
+    // SAFETY: both end with a NUL byte.
+    unsafe {
+        let length = libc::strlen(part);
+        while libc::strncmp(text, part, length) != 0 {
+            if *text == 0 {
+                return ptr::null();
+            }
+            text = text.add(1);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    const TEXTS: [&CStr; 8] = [
+        c"",
+        c"a",
+        c"aab",
+        c"b",
+        c"abaab",
+        c"127.0.0.1 localhost",
+        c"localhost",
+        c"\xff\x80 local",
+    ];
+
+    fn position<T, U>(found: *const T, start: *const U) -> Option<usize> {
+        (!found.is_null()).then(|| found.addr() - start.addr())
+    }
+
+    #[test]
+    fn texts_are_searched_as_by_the_c_library() {
+        for text in TEXTS.map(CStr::as_ptr) {
+            for part in TEXTS.map(CStr::as_ptr) {
+                // SAFETY: they are C strings.
+                let (found, expected) = unsafe { (strstr(text, part), libc::strstr(text, part)) };
+                assert_eq!(found, expected.cast_const());
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_measured_as_by_the_c_library() {
+        for text in TEXTS {
+            // SAFETY: it is a C string.
+            let length = unsafe { mbstowcs(ptr::null_mut(), text.as_ptr(), 0) };
+            assert_eq!(length, text.count_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_by_the_c_library() {
+        let texts = [
+            c"",
+            c"0",
+            c"7",
+            c"10 ",
+            c"007",
+            c"08",
+            c"0x1f.",
+            c"0XAg",
+            c"0x",
+            c"0xg",
+            c"12a",
+            c"255.1",
+            c"4294967295",
+            c"4294967296",
+            c"18446744073709551615",
+            c"18446744073709551616",
+            c"99999999999999999999999",
+            c"0xffffffffffffffffff",
+            c"x",
+            c".1",
+        ];
+        for text in texts {
+            for base in [0, 8, 10] {
+                let (text, mut end) = (text.as_ptr(), ptr::null());
+                let mut expected_end = ptr::null_mut();
+                // SAFETY: it is a C string; the ends are ours.
+                unsafe {
+                    let value = strtoull(text, &raw mut end, base);
+                    let expected = libc::strtoull(text, &raw mut expected_end, base);
+                    assert_eq!(value, expected, "{base}");
+                    assert_eq!(position(end, text), position(expected_end, text));
+                    let value = strtoul(text, &raw mut end, base);
+                    assert_eq!(value, libc::strtoul(text, &raw mut expected_end, base));
+                    assert_eq!(position(end, text), position(expected_end, text));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lists_are_sorted() {
+        extern "C" fn compare(one: *const c_void, other: *const c_void) -> c_int {
+            // SAFETY: they are elements of the list below.
+            let first = |item: *const c_void| unsafe { *item.cast::<[u8; 3]>() }[0];
+            c_int::from(first(one)) - c_int::from(first(other))
+        }
+        for count in 0..40u8 {
+            // 37 is prime, and the second and third byte follow the first.
+            let mut list: Vec<[u8; 3]> = (0..count)
+                .map(|i| (i + 1) * 5 % 37)
+                .map(|first| [first, first ^ 1, first ^ 2])
+                .collect();
+            let mut expected = list.clone();
+            expected.sort_by_key(|item| item[0]);
+            // SAFETY: the list has as many elements of this size.
+            unsafe { qsort(list.as_mut_ptr().cast(), list.len(), 3, compare) };
+            assert_eq!(list, expected);
+        }
+    }
+}
