@@ -52,6 +52,7 @@ struct Identity {
 }
 
 impl Identity {
+    #[inline(never)]
     fn of(address: &SocketAddr) -> Self {
         let (ip, interface) = match address {
             SocketAddr::V4(ipv4) => (ipv4.ip().to_ipv6_mapped(), 0),
