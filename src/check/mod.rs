@@ -137,21 +137,20 @@ impl<'a> Check<'a> {
             }
             stop_addresses.push(address);
         }
-        let stops = Stops::new(&options.stops, &stop_addresses, options.families);
         let list = List::new(&options.servers);
-        let mut probes = Vec::with_capacity(list.hosts.len());
+        let mut addresses = Vec::new();
         for &first in &list.hosts {
             let server = &options.servers[first];
-            let address = address(&server.host, &server.text)?;
-            let (port, families) = (options.port, options.families);
-            probes.push(Probe::new(
-                &server.host,
-                &server.text,
-                address,
-                port,
-                families,
-            ));
+            addresses.push(address(&server.host, &server.text)?);
         }
+        let stops = Stops::new(&options.stops, &stop_addresses, options.families);
+        let hosts = list.hosts.iter().zip(addresses);
+        let probes = hosts.map(|(&first, address)| {
+            let server = &options.servers[first];
+            let (port, families) = (options.port, options.families);
+            Probe::new(&server.host, &server.text, address, port, families)
+        });
+        let probes = probes.collect();
         let needs = Needs::new(&list);
         let findings = Findings::new(options, report, cache, list);
         let hosts = &findings.verdict.list.hosts;
