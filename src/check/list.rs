@@ -46,6 +46,7 @@ pub struct List {
 
 impl List {
     /// Reads the list.
+    #[inline(never)]
     pub fn new(servers: &[Server]) -> Self {
         let count = servers.len();
         let first_of_host = first_equal(count, &|a, b| servers[a].host.cmp(&servers[b].host));

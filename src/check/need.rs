@@ -74,6 +74,7 @@ impl Needs {
 
     /// Works out what is needed of each host. Returns false if that is
     /// nothing: then the verdict's answer is final.
+    #[inline(never)]
     pub fn work_out(&mut self, verdict: &mut Verdict) -> bool {
         let from = verdict.first_open();
         self.of_host.fill(Need::Nothing);

@@ -75,6 +75,7 @@ impl<'a> Stops<'a> {
     /// The stop hosts as they were given. `addresses` has those of the hosts
     /// that were given by address; the others are to be looked up in these
     /// families.
+    #[inline(never)]
     pub fn new(given: &'a [Stop], addresses: &[Option<SocketAddr>], families: [bool; 2]) -> Self {
         let mut stops = Stops {
             given,
