@@ -31,8 +31,6 @@ pub struct Stops<'a> {
     given: &'a [Stop],
     /// Their lookups, in the same order.
     lookups: Vec<Lookup>,
-    /// The names among them, sorted.
-    names: Vec<&'a str>,
     /// All addresses known so far, sorted.
     addresses: Vec<Identity>,
     /// The families that are used.
@@ -64,10 +62,10 @@ impl Identity {
 }
 
 /// Inserts into a sorted list, unless it has an equal one.
-fn insert<T: Ord>(list: &mut Vec<T>, item: T) {
-    let at = list.partition_point(|other| *other < item);
-    if list.get(at) != Some(&item) {
-        list.insert(at, item);
+fn insert(list: &mut Vec<Identity>, address: Identity) {
+    let at = list.partition_point(|other| *other < address);
+    if list.get(at) != Some(&address) {
+        list.insert(at, address);
     }
 }
 
@@ -80,7 +78,6 @@ impl<'a> Stops<'a> {
         let mut stops = Stops {
             given,
             lookups: Vec::new(),
-            names: Vec::new(),
             addresses: Vec::new(),
             families,
             is_pending: false,
@@ -88,8 +85,7 @@ impl<'a> Stops<'a> {
         };
         for (stop, address) in given.iter().zip(addresses) {
             let lookup = match &stop.host {
-                Host::Name(name) => {
-                    insert(&mut stops.names, name);
+                Host::Name(_) => {
                     let mut lookup = Lookup::of_name(&stop.text);
                     lookup.want(families);
                     lookup
@@ -188,7 +184,8 @@ impl<'a> Stops<'a> {
 
     /// Whether a host is a stop host by its name.
     pub fn is_named(&self, host: &Host) -> bool {
-        matches!(host, Host::Name(name) if self.names.binary_search(&name.as_str()).is_ok())
+        let is_name = matches!(host, Host::Name(_));
+        is_name && self.given.iter().any(|stop| stop.host == *host)
     }
 
     /// What a server with these addresses is to the stop rule.
