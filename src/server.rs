@@ -7,6 +7,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::str;
 
+use crate::sys::net;
+
 /// The longest name, in bytes and without a final dot: RFC 1035, section
 /// 2.3.4, allows 255 octets, of which two are the first length and the root.
 const MAX_NAME: usize = 253;
@@ -122,25 +124,24 @@ fn ipv6(text: &[u8]) -> Option<Host> {
     if !text.contains(&b':') {
         return None;
     }
-    let text = str::from_utf8(text).ok()?;
-    let percent = text.bytes().position(|b| b == b'%').unwrap_or(text.len());
+    let percent = text.iter().position(|&b| b == b'%').unwrap_or(text.len());
     let (address, zone) = text.split_at(percent);
-    let address: Ipv6Addr = address.parse().ok()?;
-    if zone.is_empty() {
+    let address = net::ipv6(address)?;
+    let [b'%', zone @ ..] = zone else {
         return Some(Host::Address(IpAddr::V6(address).to_canonical()));
-    }
-    let zone = &zone[1..];
-    let zone_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let fits = (1..=MAX_ZONE).contains(&zone.len()) && zone.bytes().all(zone_byte);
-    (fits && address.is_unicast_link_local()).then(|| Host::LinkLocal(address, zone.into()))
+    };
+    let zone_byte = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+    let fits = (1..=MAX_ZONE).contains(&zone.len()) && zone.iter().all(zone_byte);
+    let zone = Some(zone).filter(|_| fits && address.is_unicast_link_local())?;
+    Some(Host::LinkLocal(address, str::from_utf8(zone).ok()?.into()))
 }
 
 /// Four plain decimal parts, or a name that no C library takes for an address.
 fn ipv4_or_name(text: &[u8]) -> Option<Host> {
-    let text = str::from_utf8(text).ok()?;
-    if let Ok(address) = text.parse() {
+    if let Some(address) = net::ipv4(text) {
         return Some(Host::Address(IpAddr::V4(address)));
     }
+    let text = str::from_utf8(text).ok()?;
     let name = text.strip_suffix('.').unwrap_or(text);
     let mut last_is_number = false;
     for label in name.as_bytes().split(|&b| b == b'.') {

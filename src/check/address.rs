@@ -23,7 +23,7 @@ pub fn address(
         if let Some(index) = decimal(interface.as_bytes()) {
             break index;
         }
-        match net::interface_index(&sys::c_string(interface.as_bytes())) {
+        match net::interface_index(sys::c_string(interface.as_bytes())) {
             Ok(index) => break index,
             Err(Errno(libc::ENODEV | libc::ENXIO)) => return Ok(None),
             Err(error) if error.is_descriptor_shortage() && free_descriptor() => {}

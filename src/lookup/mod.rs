@@ -60,12 +60,6 @@ fn submit(resolver: &mut Resolver, token: Token, query: Query) -> sys::Result<Su
     resolver.submit(token, query)
 }
 
-/// A name as C takes it. It is never freed: a call left behind may come back to
-/// it.
-fn leak(name: &[u8]) -> &'static CStr {
-    Box::leak(sys::c_string(name).into_boxed_c_str())
-}
-
 /// Why a family has no addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
@@ -119,7 +113,7 @@ impl Lookup {
     /// The lookup of a name, which is not wanted yet.
     pub fn of_name(name: &[u8]) -> Self {
         Lookup {
-            name: leak(name),
+            name: sys::c_string(name),
             states: [FamilyState::Idle; 2],
             addresses: [Vec::new(), Vec::new()],
             was_queued: false,

@@ -6,10 +6,10 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Instant;
 
 use super::message::{self, Mx};
-use super::{Answer as AnyAnswer, Query, Resolver, leak, submit};
+use super::{Answer as AnyAnswer, Query, Resolver, submit};
 use crate::server::Server;
 use crate::sys::resolver::{self, LookupError};
-use crate::sys::{Errno, process};
+use crate::sys::{self, Errno, process};
 
 /// Why it is not known which servers a domain has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ pub fn look_up(
     domain: &[u8],
     deadline: Option<Instant>,
 ) -> Result<Servers, Unknown> {
-    let name = leak(domain);
+    let name = sys::c_string(domain);
     loop {
         let submitted = submit(resolver, 0, Query::Mx(name)).map_err(Unknown::Machine);
         match submitted.and_then(|_| wait(resolver, deadline)) {

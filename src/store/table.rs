@@ -124,7 +124,7 @@ impl Table {
     /// Opens the file, or makes it. A file that cannot be used is left as it
     /// is.
     pub fn open(path: &[u8]) -> Result<Self, Unusable> {
-        let path = &sys::c_string(path);
+        let path = sys::c_string(path);
         let file = match open(path, false) {
             Err(Unusable::System(Errno(libc::ENOENT))) => {
                 make(path)?;
@@ -256,16 +256,16 @@ fn name_of_new(path: &[u8]) -> Vec<u8> {
 /// made anew.
 fn make(path: &CStr) -> Result<(), Unusable> {
     let new = sys::c_string(&name_of_new(path.to_bytes()));
-    let file = open(&new, true)?;
+    let file = open(new, true)?;
     file::try_lock(&file, 0, SIZE as libc::off_t)?;
     // Another process may have been quicker, and even have renamed this file.
     let opened = file::status_of(&file)?.inode;
-    if file::status(&new).map_or(true, |found| found.inode != opened) {
+    if file::status(new).map_or(true, |found| found.inode != opened) {
         return Ok(());
     }
     match file::status(path) {
         Err(Errno(libc::ENOENT)) => {}
-        Ok(_) => return Ok(file::remove(&new)?),
+        Ok(_) => return Ok(file::remove(new)?),
         Err(error) => return Err(error.into()),
     }
     // At any time the size is zero or the final one.
@@ -276,7 +276,7 @@ fn make(path: &CStr) -> Result<(), Unusable> {
     file::write_at(&file, &content, 0)?;
     // After a power cut the name is not there before the content.
     file::sync(&file)?;
-    Ok(file::rename(&new, path)?)
+    Ok(file::rename(new, path)?)
 }
 
 #[cfg(test)]

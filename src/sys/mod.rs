@@ -17,12 +17,16 @@ pub mod resolver;
 #[cfg(not(test))]
 pub mod start;
 
-use std::ffi::CString;
+use std::ffi::CStr;
 
 pub use errno::{Errno, Result};
 
 /// `bytes` as C takes a string; the empty one if there is a NUL byte among
-/// them.
-pub fn c_string(bytes: &[u8]) -> CString {
-    CString::new(bytes.to_vec()).unwrap_or_default()
+/// them. It is never freed: a call that was left behind may come back to it.
+pub fn c_string(bytes: &[u8]) -> &'static CStr {
+    if bytes.contains(&0) {
+        return c"";
+    }
+    // SAFETY: the only NUL byte is the last one.
+    unsafe { CStr::from_bytes_with_nul_unchecked([bytes, b"\0"].concat().leak()) }
 }

@@ -1,8 +1,8 @@
 //! Sockets and interfaces.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_void};
 use std::mem;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use libc::{c_int, socklen_t};
@@ -18,6 +18,35 @@ pub fn interface_index(name: &CStr) -> Result<u32> {
         0 => Err(Errno::latest()),
         index => Ok(index),
     }
+}
+
+unsafe extern "C" {
+    /// The libc crate does not declare it.
+    fn inet_pton(family: c_int, text: *const c_char, address: *mut c_void) -> c_int;
+}
+
+/// inet_pton(3): an IPv4 address, four plain decimal parts.
+pub fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    parse(libc::AF_INET, text).map(Ipv4Addr::from)
+}
+
+/// inet_pton(3): an IPv6 address.
+pub fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+    parse(libc::AF_INET6, text).map(Ipv6Addr::from)
+}
+
+/// inet_pton(3): the bytes of an address, of which a family has `N`.
+fn parse<const N: usize>(family: c_int, text: &[u8]) -> Option<[u8; N]> {
+    // The longest text of an address, and a NUL byte (POSIX, INET6_ADDRSTRLEN).
+    let mut string = [0u8; 46];
+    if text.len() >= string.len() || text.contains(&0) {
+        return None;
+    }
+    string[..text.len()].copy_from_slice(text);
+    let mut address = [0; N];
+    let (text, to) = (string.as_ptr().cast(), address.as_mut_ptr().cast());
+    // SAFETY: the text is a C string; an address of the family has `N` bytes.
+    (unsafe { inet_pton(family, text, to) } == 1).then_some(address)
 }
 
 /// A socket for TCP to addresses of this one's family.

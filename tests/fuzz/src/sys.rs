@@ -3,7 +3,7 @@
 //! target sets, and calls that fail when it says so. The files are true ones.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io;
@@ -101,8 +101,46 @@ impl World {
     }
 }
 
-pub fn c_string(bytes: &[u8]) -> CString {
-    CString::new(bytes).expect("a path")
+pub fn c_string(bytes: &[u8]) -> &'static CStr {
+    match bytes {
+        PATH => c"cache",
+        b"cache.new" => c"cache.new",
+        other => panic!("no such file: {other:?}"),
+    }
+}
+
+pub mod net {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    pub fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+        parse(libc::AF_INET, text).map(Ipv4Addr::from)
+    }
+
+    pub fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
+        parse(libc::AF_INET6, text).map(Ipv6Addr::from)
+    }
+
+    #[cfg(not(miri))]
+    fn parse<const N: usize>(family: i32, text: &[u8]) -> Option<[u8; N]> {
+        unsafe extern "C" {
+            fn inet_pton(family: i32, text: *const libc::c_char, address: *mut u8) -> i32;
+        }
+        let text = std::ffi::CString::new(text).ok()?;
+        let mut address = [0; N];
+        // SAFETY: the text is a C string; an address of the family has `N` bytes.
+        let code = unsafe { inet_pton(family, text.as_ptr(), address.as_mut_ptr()) };
+        (code == 1).then_some(address)
+    }
+
+    /// Miri has no inet_pton.
+    #[cfg(miri)]
+    fn parse<const N: usize>(_: i32, text: &[u8]) -> Option<[u8; N]> {
+        let address: std::net::IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+        match address {
+            std::net::IpAddr::V4(ip) => ip.octets()[..].try_into().ok(),
+            std::net::IpAddr::V6(ip) => ip.octets()[..].try_into().ok(),
+        }
+    }
 }
 
 pub mod file {
