@@ -81,6 +81,7 @@ struct Shared<Q, A> {
 }
 
 impl<Q, A> Shared<Q, A> {
+    #[inline(never)]
     fn lock(&self) -> MutexGuard<'_, Work<Q, A>> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -141,6 +141,7 @@ impl Options {
 
 /// Reads the command line, without the program's name. The error
 /// is a message of one line for the user.
+#[inline(never)]
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut options = Options {
         domain: None,
