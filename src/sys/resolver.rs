@@ -107,7 +107,9 @@ pub struct Exchange {
 
 /// res_mkquery(3) and res_send(3): asks for the MX records of `domain`.
 pub fn ask_mx(domain: &CStr) -> std::result::Result<Exchange, LookupError> {
-    let (mut query, mut answer) = (vec![0; MAX_QUERY], vec![0; MAX_ANSWER]);
+    let mut query = vec![0; MAX_QUERY];
+    // Not filled with zeros: that would touch all its pages.
+    let mut answer = Vec::with_capacity(MAX_ANSWER);
     // When no answer comes, musl returns -1 and leaves errno alone.
     clear_errno();
     // SAFETY: `domain` is a C string; the query has as much room as it says.
@@ -132,7 +134,7 @@ pub fn ask_mx(domain: &CStr) -> std::result::Result<Exchange, LookupError> {
                 query.as_ptr(),
                 query.len() as c_int,
                 answer.as_mut_ptr(),
-                answer.len() as c_int,
+                MAX_ANSWER as c_int,
             )
         };
         usize::try_from(length)
@@ -147,7 +149,8 @@ pub fn ask_mx(domain: &CStr) -> std::result::Result<Exchange, LookupError> {
             _ => LookupError::NameServer,
         });
     };
-    answer.truncate(length);
+    // SAFETY: at most as many bytes as there is room for, and so many were written.
+    unsafe { answer.set_len(length.min(MAX_ANSWER)) };
     Ok(Exchange { query, answer })
 }
 
