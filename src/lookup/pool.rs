@@ -164,19 +164,27 @@ impl<Q: Send, A: Send> Pool<Q, A> {
         self.shared = Some(shared);
         let mut work = shared.lock();
         let ticket = work.queue.push((token, query));
-        shared.submitted.notify_one();
+        let has_idle = work.idle > 0;
         let mut is_queued = work.queue.length > work.idle;
-        if is_queued && work.threads < MAX_THREADS {
+        let may_spawn = is_queued && work.threads < MAX_THREADS;
+        work.threads += usize::from(may_spawn);
+        // A new thread would wait for the lock.
+        drop(work);
+        if has_idle {
+            shared.submitted.notify_one();
+        }
+        if may_spawn {
             match process::spawn(move || shared.serve()) {
-                Ok(()) => {
-                    work.threads += 1;
-                    is_queued = false;
-                }
-                // Those that are running will come to it.
-                Err(_) if work.threads > 0 => self.lacks_threads = true,
+                Ok(()) => is_queued = false,
                 Err(error) => {
-                    work.queue.cancel(ticket);
-                    return Err(error);
+                    let mut work = shared.lock();
+                    work.threads -= 1;
+                    if work.threads == 0 {
+                        work.queue.cancel(ticket);
+                        return Err(error);
+                    }
+                    // Those that are running will come to it.
+                    self.lacks_threads = true;
                 }
             }
         }
