@@ -16,8 +16,9 @@ use crate::store::servers::{Entry, Found, Subject};
 /// What is cheap to find out again is not.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How long another process is waited for at most that asks the same server.
-const MAX_WAIT: Duration = Duration::from_secs(1);
+/// How long another process is waited for at most that asks the same server:
+/// long enough for one that greets late.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// How to find out whether a host is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,7 +157,7 @@ impl<'a> Findings<'a> {
         if is_result {
             // What is from the cache is nothing new.
             if entry.up().is_none() {
-                self.settle(host, found_out(probe));
+                self.settle(host, found_out(probe, self.options.timeout));
             }
             if self.options.verbose {
                 let is_stop = standing == Standing::Stop;
@@ -205,16 +206,18 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// What the cache is told of a result.
-fn found_out(probe: &Probe) -> Found {
+/// What the cache is told of a result. A server that was asked late, and so had
+/// less than half of the timeout, may still be up.
+fn found_out(probe: &Probe, timeout: Option<Duration>) -> Found {
     let is_slow = probe.after >= SLOW;
+    let was_late = timeout.is_some_and(|timeout| probe.after < timeout / 2);
     if probe.begun.is_none() {
         Found::Nothing
     } else if probe.up == Some(true) {
         Found::Up
     } else if !is_slow && !probe.was_timed_out {
         Found::Transient
-    } else if is_slow && !probe.was_delayed {
+    } else if is_slow && !probe.was_delayed && !(probe.was_timed_out && was_late) {
         Found::Down
     } else {
         Found::Nothing

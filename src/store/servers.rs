@@ -2,13 +2,13 @@
 //! the other.
 //!
 //! When an entry expires, one process asks the server again, and the others go
-//! on taking it for what it was meanwhile. That process has the lock on the slot,
-//! which ends with it: if it ends without an answer, the next one asks. The
-//! slot says since when the server has been asked again; after one timeout
+//! on taking it for what it was meanwhile. That process has the lock on the
+//! slot, which ends with it: if it ends without an answer, the next one asks.
+//! The slot says since when the server has been asked again; after one timeout
 //! without an answer everybody asks, so that a process that sleeps, or any
 //! number of processes that lose interest, cannot keep a server down that is
-//! back, nor one up that is gone. After ten timeouts it begins anew, for by then most of the time nobody
-//! has asked, and a crowd would wait at once.
+//! back, nor one up that is gone. After ten timeouts it begins anew, for by
+//! then most of the time nobody has asked, and a crowd would wait at once.
 //!
 //! Where up is remembered, one process asks as well about a server of which
 //! nothing is known. The others may wait for that a moment: so a crowd that

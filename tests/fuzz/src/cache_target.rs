@@ -647,7 +647,13 @@ fn slot_of(content: &[u8], server: &Server, port: u16, families: [bool; 2]) -> (
         Host::Name(name) => name.as_bytes(),
         _ => &server.text,
     };
-    let asked = [&port.to_be_bytes()[..], &families.map(u8::from), &[0; 24], host].concat();
+    let asked = [
+        &port.to_be_bytes()[..],
+        &families.map(u8::from),
+        &[0; 24],
+        host,
+    ]
+    .concat();
     let hash = hash(content, &asked);
     (
         HEADER + SLOT * (hash % 1024) as usize,

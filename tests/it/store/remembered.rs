@@ -42,6 +42,26 @@ fn a_server_that_runs_out_of_time_is_remembered() {
     });
 }
 
+/// A server that was asked late had less than half of the timeout.
+#[test]
+fn a_server_that_was_asked_late_is_not_remembered() {
+    namespace::run(|| {
+        let zone = "late.test MX after 2500 10:mx.test\nnow.test MX 10:mx.test\n\
+                    mx.test A 192.0.2.251\nmx.test AAAA nodata";
+        let _names = dns::serve(zone);
+        let _silent = Port::smtp().serve("192.0.2.251", SILENT);
+        let cache = Cache::new();
+        let check = |domain: &str| {
+            let words = format!("--timeout=4 --mx {domain}");
+            cache.check(&Port::smtp(), &words).run()
+        };
+        check("late.test").prints("").after(ms(4000));
+        assert_eq!(cache.entries(), []);
+        check("now.test").prints("").after(ms(4000));
+        assert!(cache.only_entry().is_new());
+    });
+}
+
 /// Whatever the reason.
 #[test]
 fn a_server_that_takes_a_second_to_prove_down_is_remembered() {
