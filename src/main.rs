@@ -4,6 +4,8 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod serve;
+
 mod check;
 
 mod report;
@@ -16,6 +18,7 @@ mod options;
 
 mod escape;
 mod server;
+mod status;
 
 mod sys;
 
@@ -28,27 +31,10 @@ use lookup::{Resolver, mx};
 use options::{Command, Options};
 use report::Report;
 use server::Server;
+use status::{FAILURE, NONE_UP, UP, WAITED};
 use store::Cache;
 use store::table::Unusable;
 use sys::process::{self, STANDARD_ERROR, STANDARD_OUTPUT};
-
-/// No server is up, or the message was deferred long enough, or help was
-/// printed.
-const NONE_UP: i32 = 0;
-/// A server is up.
-const UP: i32 = 1;
-/// Usage error, or a local failure.
-const FAILURE: i32 = process::FAILURE;
-
-/// What to do with a message.
-enum Outcome {
-    /// To accept it: no server is up.
-    NoneUp,
-    /// To defer it: a server is up, and its name has been printed.
-    Up,
-    /// To accept it: it has been deferred long enough. Nobody was asked.
-    DeferredEnough,
-}
 
 #[cfg(not(test))]
 sys::start::entry_point!(start);
@@ -56,58 +42,83 @@ sys::start::entry_point!(start);
 /// The program: takes the arguments without its name, returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
 fn start(arguments: impl Iterator<Item = OsString>) -> i32 {
-    run(arguments).unwrap_or_else(|message| {
+    exit_status(run(arguments.collect()))
+}
+
+/// The exit status. Says why there is no other.
+fn exit_status(result: Result<i32, String>) -> i32 {
+    result.unwrap_or_else(|message| {
         say(&format!("smtpdcheck: {message}\n"));
         FAILURE
     })
 }
 
 /// The error is a message of one line.
-fn run(arguments: impl Iterator<Item = OsString>) -> Result<i32, String> {
+fn run(arguments: Vec<OsString>) -> Result<i32, String> {
     let now = Instant::now();
+    let is_serve = arguments.iter().any(options::is_serve);
+    let mut arranged = process::occupy_standard_descriptors();
+    if is_serve && arranged.is_ok() {
+        arranged = process::silence_joined_error();
+    }
     // It can fail only where there may not even be three descriptors.
-    process::occupy_standard_descriptors().map_err(|error| format!("cannot start: {error}"))?;
+    if let Err(error) = arranged {
+        return match is_serve {
+            // A message might be taken for an answer.
+            true => Ok(FAILURE),
+            false => Err(format!("cannot start: {error}")),
+        };
+    }
     process::block_write_signals();
     match options::parse(arguments)? {
         Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
         Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
         // The process ends with the check: freeing is left to it.
         Command::Check(options) => {
-            let outcome = check(&mut ManuallyDrop::new(options), now)?;
-            Ok(match outcome {
-                Outcome::Up => UP,
-                Outcome::NoneUp | Outcome::DeferredEnough => NONE_UP,
-            })
+            let status = check(&mut ManuallyDrop::new(options), now)?;
+            Ok(if status == WAITED { NONE_UP } else { status })
+        }
+        Command::Serve(options) => {
+            let check = |options: &mut Options| exit_status(check(options, Instant::now()));
+            serve::serve(&mut ManuallyDrop::new(options), check).map(|()| NONE_UP)
         }
     }
 }
 
-fn check(options: &mut Options, now: Instant) -> Result<Outcome, String> {
+/// Checks as the options say, and returns the exit status.
+fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
     check::source::set_source_addresses(options)?;
-    let opened = match options.cache.as_deref() {
-        None => Err(Unusable::Busy),
-        Some(path) => {
-            let ttls = [options.cache_ttl, options.cache_up_ttl];
-            Cache::open(path, ttls, options.timeout)
-        }
+    let ttls = [options.cache_ttl, options.cache_up_ttl];
+    let open = |path: &Vec<u8>| Cache::open(path, ttls, options.timeout);
+    let (mut cache, mut problem) = match options.cache.as_ref().map(open) {
+        None => (None, None),
+        Some(Ok(cache)) => (Some(cache), None),
+        // A file that another process is just making is no problem.
+        Some(Err(Unusable::Busy)) => (None, None),
+        Some(Err(why)) => (None, Some(why)),
     };
-    let mut problem = opened.as_ref().err().copied();
-    let mut cache = opened.ok();
-    let outcome = match was_deferred_enough(options, cache.as_ref()) {
-        true => Outcome::DeferredEnough,
+    let status = match was_deferred_enough(options, cache.as_ref()) {
+        true => WAITED,
         false => ask(options, &mut cache, now)?,
     };
-    // Where the status is 2, its reason is the only line.
-    if let Some(warning) = options.warning() {
-        warn(&warning);
-    }
-    // A file that another process is just making is no reason for a warning.
     problem = problem.or_else(|| Some(Unusable::System(cache?.error()?)));
-    if let Some(why) = problem.filter(|&why| why != Unusable::Busy) {
+    let problem = problem.map(|why| {
         let path = Escaped(options.cache.as_deref().unwrap_or_default());
-        warn(&format!("cache '{path}': {why}"));
+        format!("cache '{path}': {why}")
+    });
+    if options.serve && status == UP {
+        // The answer has no place for a warning. Without one, a message might
+        // be deferred for ever.
+        return match problem.filter(|_| options.max_defer.is_some()) {
+            Some(problem) => Err(problem),
+            None => Ok(UP),
+        };
     }
-    Ok(outcome)
+    // Where the status is 2, its reason is the only line.
+    for warning in options.warning().iter().chain(&problem) {
+        warn(warning);
+    }
+    Ok(status)
 }
 
 /// Whether the message was first deferred so long ago that it is accepted now.
@@ -122,28 +133,40 @@ fn was_deferred_enough(options: &Options, cache: Option<&Cache>) -> bool {
     age.is_some()
 }
 
-/// Asks the servers, and prints which one is up.
-fn ask(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result<Outcome, String> {
+/// Asks the servers, unless one is known to be up. Prints which one it is, and
+/// records that the message is deferred.
+fn ask(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result<i32, String> {
+    if !options.is_up_known && !find_up(options, cache, now)? {
+        return Ok(NONE_UP);
+    }
+    if let (Some(cache), Some(key)) = (cache, &options.key) {
+        cache.record(key);
+    }
+    Ok(UP)
+}
+
+/// Asks the servers. Returns whether one is up, and prints its name.
+fn find_up(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result<bool, String> {
+    if options.serve && options.stops.is_empty() {
+        return Err("no --stop given, and the mail server did not report its own address".into());
+    }
     let mut resolver = lookup::resolver();
     if let Some(domain) = &options.domain {
         options.servers = servers_of(domain, options, &mut resolver, now)?;
         if options.servers.is_empty() {
-            return Ok(Outcome::NoneUp);
+            return Ok(false);
         }
     }
     let options = &*options;
     let report = Report::new(options, say);
     let answer = check::check(options, resolver, cache, &report, now)?;
     let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
-        return Ok(Outcome::NoneUp);
+        return Ok(false);
     };
     let mut line = server.text.clone();
     line.push(b'\n');
     print(&line)?;
-    if let (Some(cache), Some(key)) = (cache, &options.key) {
-        cache.record(key);
-    }
-    Ok(Outcome::Up)
+    Ok(true)
 }
 
 /// The servers of a domain, as DNS lists them.

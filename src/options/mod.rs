@@ -16,44 +16,47 @@ use crate::server::{Host, Server};
 pub const HELP: &str = "\
 Usage: smtpdcheck [option ...] [prio:]server ...
        smtpdcheck [option ...] --mx DOMAIN
-Find the most preferred of several SMTP servers that is up: the first server in
-the list that greets with 220.
+       smtpdcheck [option ...] --serve postfix
+Find the most preferred of several SMTP servers that is up: the first in the
+list that greets with 220.
 
 What to ask:
-      --mx DOMAIN        ask the mail servers of DOMAIN, as DNS lists them; with
-                         --stop, one of them must be this machine
-      --stop HOST        ignore HOST, every server after it, and every server of
-                         equal priority; HOST is this machine, by name or
-                         address (may be repeated)
-      --timeout TIME     time limit (default 10; decimals allowed; 0: no limit)
-      --port N           connect to port N (default 25)
-      --source ADDRESS   connect from ADDRESS; once for IPv4 and once for IPv6
-  -4, -6                 use only IPv4, or only IPv6, addresses
-      --jobs N           ask at most N servers at a time, each with its own
-                         timeout (default: as many as the open file limit
-                         allows)
+  --mx DOMAIN       ask the mail servers of DOMAIN, as DNS lists them; with
+                    --stop, one must be this machine
+  --stop HOST       ignore HOST, every server after it, and every one of
+                    equal priority; HOST is this machine, by name or address
+                    (may be repeated)
+How:
+  --timeout TIME    time limit (default 10; decimals allowed; 0: no limit)
+  --port N          connect to port N (default 25)
+  --source ADDRESS  connect from ADDRESS; one for IPv4, one for IPv6
+  -4, -6            use only IPv4, or only IPv6
+  --jobs N          ask at most N servers at a time, each with its own timeout
+                    (default: all, if open files suffice)
 Remembering:
-      --cache FILE       remember in FILE what was found out
-      --cache-ttl TIME   remember servers that were slow to fail (default 60)
-      --cache-up-ttl TIME
-                         remember servers that are up (default 0: do not)
-      --max-defer TIME   accept a message first deferred this long ago or longer
-      --key TEXT         which message, such as 'SENDER RECIPIENT'
+  --cache FILE      cache results in FILE
+  --cache-ttl TIME  remember servers that were slow to fail (default 60)
+  --cache-up-ttl TIME
+                    remember servers that are up (default 0: do not)
+  --max-defer TIME  accept a message first deferred this long ago or longer
+  --key TEXT        the message, such as \"$SENDER $RECIPIENT\"
+Serving:
+  --serve postfix   answer Postfix's policy requests; see the manual
 Other:
-  -v, --verbose          report each server's result on standard error
-  -h, --help             print this help
-  -V, --version          print the version
+  -v, --verbose     report each server's result on standard error
+  -h, --help        print this help
+  -V, --version     print the version
 
 A server is a host name, an IPv4 address, or an IPv6 address in brackets; prio
 is a number. List the most preferred server first:
   smtpdcheck --stop 192.0.2.9 10:mx1.example.org 20:[2001:db8::2] 30:192.0.2.9
-TIME is in seconds, or a whole number and s, m, h or d, as in 5m.
+TIME is a whole number of seconds, or a whole number and s, m, h or d, as in 5m.
 
 Exit status:
   0  no server is up; nothing is printed: accept the message
   1  a server is up; its name is printed: defer the message
-  2  usage error, local failure, or with --mx an unknown list or no --stop host
-     in it; standard error says why: accept the message
+  2  usage error, local failure, or with --mx, a failed lookup or no --stop host
+     in the list; standard error says why: accept the message
 ";
 
 /// What `--version` prints.
@@ -69,6 +72,8 @@ pub enum Command {
     Version,
     /// To check servers.
     Check(Options),
+    /// To answer a mail server's questions.
+    Serve(Options),
 }
 
 /// A `--stop` host.
@@ -83,6 +88,8 @@ pub struct Stop {
 /// Which servers to check, and how.
 #[derive(Debug)]
 pub struct Options {
+    /// Whether to answer a mail server's questions.
+    pub serve: bool,
     /// The domain whose mail servers are the list.
     pub domain: Option<Vec<u8>>,
     /// The servers in the order given; at least one, unless there is a domain.
@@ -115,6 +122,8 @@ pub struct Options {
     pub max_defer: Option<u32>,
     /// The message that this is about, if there is a limit to that.
     pub key: Option<Vec<u8>>,
+    /// Whether it is known that a server is up, so that nobody need be asked.
+    pub is_up_known: bool,
 }
 
 impl Options {
@@ -127,6 +136,33 @@ impl Options {
     /// only a stop host in it shows that this machine serves the domain.
     pub fn must_stop(&self) -> bool {
         self.domain.is_some() && !self.stops.is_empty()
+    }
+
+    /// What does not go together, or is missing, as a message.
+    fn conflict(&self) -> Option<String> {
+        let (has_servers, has_domain) = (!self.servers.is_empty(), self.domain.is_some());
+        let (has_key, defers) = (self.key.is_some(), self.max_defer.is_some());
+        let excluded = match self.serve {
+            _ if self.families == [false; 2] => Some(("-4", "-6")),
+            _ if has_servers && has_domain => Some(("servers", "--mx")),
+            true if has_servers => Some(("servers", "--serve")),
+            true if has_domain => Some(("--mx", "--serve")),
+            true if self.jobs.is_some() => Some(("--jobs", "--serve")),
+            true if has_key => Some(("--key", "--serve")),
+            true if self.timeout.is_none() => Some(("--serve", "--timeout 0")),
+            _ => None,
+        };
+        if let Some((one, other)) = excluded {
+            return Some(format!("{one} and {other} cannot be used together"));
+        }
+        let missing = match self.serve {
+            _ if defers && self.cache.is_none() => "--max-defer needs --cache",
+            false if defers && !has_key => "--max-defer needs --key",
+            false if has_key && !defers => "--key needs --max-defer",
+            false if !has_servers && !has_domain => "no server given",
+            _ => return None,
+        };
+        Some(format!("{missing}; see --help"))
     }
 
     /// What is most likely a mistake, as a message.
@@ -142,8 +178,9 @@ impl Options {
 /// Reads the command line, without the program's name. The error
 /// is a message of one line for the user.
 #[inline(never)]
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
+pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     let mut options = Options {
+        serve: false,
         domain: None,
         servers: Vec::new(),
         stops: Vec::new(),
@@ -159,8 +196,9 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
         cache_up_ttl: 0,
         max_defer: None,
         key: None,
+        is_up_known: false,
     };
-    let mut parser = lexopt::Parser::from_args(arguments.collect::<Vec<_>>());
+    let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(explain)? {
         match argument {
             Arg::Short('4') => options.families[1] = false,
@@ -182,29 +220,19 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Strin
             other => return Err(explain(other.unexpected())),
         }
     }
-    match contradiction(&options) {
-        "" => Ok(Command::Check(options)),
-        why => Err(why.into()),
+    if let Some(message) = options.conflict() {
+        return Err(message);
     }
+    if options.serve {
+        return Ok(Command::Serve(options));
+    }
+    Ok(Command::Check(options))
 }
 
-/// What is wrong with options that are good by themselves, as a message, or
-/// nothing.
-fn contradiction(options: &Options) -> &'static str {
-    if options.families == [false; 2] {
-        return "-4 and -6 cannot be used together";
-    }
-    match (options.max_defer, &options.key) {
-        (Some(_), _) if options.cache.is_none() => return "--max-defer needs --cache; see --help",
-        (Some(_), None) => return "--max-defer needs --key; see --help",
-        (None, Some(_)) => return "--key needs --max-defer; see --help",
-        _ => {}
-    }
-    match (&options.domain, &options.servers[..]) {
-        (None, []) => "no server given; see --help",
-        (Some(_), [_, ..]) => "servers and --mx cannot be used together",
-        _ => "",
-    }
+/// Whether an argument may be `--serve`. That is to be known before the command
+/// line is understood.
+pub fn is_serve(argument: &OsString) -> bool {
+    argument.as_bytes().starts_with(b"--serve")
 }
 
 /// Sets an option to a value; the error is what is wrong with the value.
@@ -213,6 +241,10 @@ type Set = fn(&mut Options, &[u8]) -> Result<(), &'static str>;
 /// How an option with a value is set; `None` if there is no such option.
 fn option_with_value(name: &str) -> Option<Set> {
     Some(match name {
+        "serve" => |options, value| {
+            options.serve = true;
+            values::protocol(value)
+        },
         "mx" => |options, value| {
             options.domain = Some(values::domain(value)?);
             Ok(())

@@ -24,8 +24,8 @@ pub fn is_ipv6_source(value: &[u8]) -> Result<bool, &'static str> {
         }
         Host::Address(IpAddr::V6(ip)) if !ip.is_multicast() && !ip.is_unspecified() => Ok(true),
         Host::LinkLocal(..) => Ok(true),
-        Host::Address(_) => Err("is not an address of one machine"),
-        _ => Err("is not an address"),
+        Host::Address(_) => Err("is not a unicast address"),
+        _ => Err("is not an IP address"),
     }
 }
 
@@ -37,18 +37,24 @@ pub fn domain(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     }
 }
 
-/// What is said of a text that is not a time. `--timeout` alone takes decimals.
-const NOT_A_TIME: &str = "is not a time such as 10, 30s, 5m, 4h or 2d (at most 4294967295 seconds)";
+/// The protocol of `--serve`.
+pub fn protocol(value: &[u8]) -> Result<(), &'static str> {
+    match value {
+        b"postfix" => Ok(()),
+        _ => Err("is not supported; only 'postfix' is"),
+    }
+}
 
 /// A time in whole seconds.
 pub fn time(value: &[u8]) -> Result<u32, &'static str> {
-    parse_time(value).ok_or(NOT_A_TIME)
+    let why = "is not a time such as 10, 30s, 5m, 4h or 2d (whole numbers only)";
+    parse_time(value).ok_or(why)
 }
 
 /// A time that is not zero.
 pub fn positive_time(value: &[u8]) -> Result<u32, &'static str> {
     match time(value)? {
-        0 => Err("is too short; the shortest time is 1 second"),
+        0 => Err("must be at least 1 second"),
         seconds => Ok(seconds),
     }
 }
@@ -60,7 +66,7 @@ const FORGOTTEN: u32 = 5 * 24 * 60 * 60;
 /// The time of `--max-defer`.
 pub fn max_defer(value: &[u8]) -> Result<u32, &'static str> {
     match positive_time(value)? {
-        FORGOTTEN.. => Err("is too long; deferred messages are remembered for 5 days"),
+        FORGOTTEN.. => Err("must be less than 5d, for which deferred messages are remembered"),
         seconds => Ok(seconds),
     }
 }
@@ -80,7 +86,8 @@ fn parse_time(value: &[u8]) -> Option<u32> {
 /// A time, of which seconds may have a fraction; `None` is zero, which means
 /// no limit.
 pub fn timeout(value: &[u8]) -> Result<Option<Duration>, &'static str> {
-    parse_timeout(value).ok_or(NOT_A_TIME)
+    let why = "is not a time such as 10, 2.5, 30s or 5m (no decimals with a unit)";
+    parse_timeout(value).ok_or(why)
 }
 
 fn parse_timeout(value: &[u8]) -> Option<Option<Duration>> {
@@ -122,7 +129,7 @@ pub fn positive(value: &[u8]) -> Result<u32, &'static str> {
 /// The text of `--key`.
 pub fn key(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     match value {
-        [] => Err("names no message"),
+        [] => Err("is empty"),
         key => Ok(key.to_vec()),
     }
 }
@@ -159,7 +166,7 @@ pub fn warning(servers: &[Server]) -> Option<String> {
     let server = servers.iter().find(has_blank)?;
     let priority = server.priority.map(|priority| format!("{priority}:"));
     Some(format!(
-        "'{}{}' contains a blank, so it names no host; pass each server as a separate argument",
+        "'{}{}' contains white space and counts as down; pass each server as a separate argument",
         priority.unwrap_or_default(),
         Escaped(&server.text)
     ))

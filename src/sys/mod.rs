@@ -7,6 +7,7 @@
 // Constants and sizes of C's types, which fit wherever C wants them.
 #![allow(clippy::cast_possible_truncation)]
 
+pub mod child;
 mod errno;
 pub mod file;
 #[cfg(any(test, target_env = "musl"))]

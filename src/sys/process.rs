@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use libc::{POLLIN, POLLNVAL, POLLOUT, pollfd};
+pub use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, pollfd};
 use libc::{c_int, c_void};
 
 use super::errno::{Errno, Result, check};
@@ -33,6 +33,28 @@ pub fn occupy_standard_descriptors() -> Result<()> {
     Ok(())
 }
 
+/// Silences standard error where it is the same file as standard output, unless
+/// that is a terminal: the mail server would take a message for an answer.
+pub fn silence_joined_error() -> Result<()> {
+    let (output, error) = (stat(STANDARD_OUTPUT)?, stat(STANDARD_ERROR)?);
+    let is_terminal = output.st_mode & libc::S_IFMT == libc::S_IFCHR;
+    if (output.st_dev, output.st_ino) == (error.st_dev, error.st_ino) && !is_terminal {
+        // SAFETY: nothing owns the descriptor, and the number is taken at once.
+        unsafe { libc::close(STANDARD_ERROR) };
+        mem::forget(open_root()?);
+    }
+    Ok(())
+}
+
+/// fstat(2).
+fn stat(fd: RawFd) -> Result<libc::stat> {
+    let mut raw = mem::MaybeUninit::uninit();
+    // SAFETY: `raw` is large enough.
+    check(unsafe { libc::fstat(fd, raw.as_mut_ptr()) })?;
+    // SAFETY: the call has filled it.
+    Ok(unsafe { raw.assume_init() })
+}
+
 /// open(2) of the root directory for no more than its name: the descriptor
 /// can be neither read nor written, and opening it needs no permission.
 fn open_root() -> Result<OwnedFd> {
@@ -40,6 +62,13 @@ fn open_root() -> Result<OwnedFd> {
     let fd = check(unsafe { libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// _exit(2): ends at once. exit(3) might wait for a lookup that was left
+/// behind, and there is nothing of ours to flush.
+pub fn exit(status: c_int) -> ! {
+    // SAFETY: it can be called at any time.
+    unsafe { libc::_exit(status) }
 }
 
 /// write(2), until all is written.

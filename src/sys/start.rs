@@ -22,7 +22,7 @@ macro_rules! entry_point {
         ) -> std::ffi::c_int {
             // SAFETY: these are what the C library gives to `main`.
             let arguments = unsafe { $crate::sys::start::arguments(count, words) };
-            $crate::sys::start::exit($start(arguments))
+            $crate::sys::process::exit($start(arguments))
         }
     };
 }
@@ -44,13 +44,6 @@ pub unsafe fn arguments(
     })
 }
 
-/// _exit(2): ends at once. exit(3) might wait for a lookup that was left
-/// behind, and there is nothing of ours to flush.
-pub fn exit(status: c_int) -> ! {
-    // SAFETY: it can be called at any time.
-    unsafe { libc::_exit(status) }
-}
-
 /// Ends with a line on standard error, whichever thread it is that cannot go
 /// on. If several cannot, one of them says so.
 pub fn abort(line: &str) -> ! {
@@ -61,7 +54,7 @@ pub fn abort(line: &str) -> ! {
     }
     // Whether it can be written changes nothing.
     let _ = process::write_all(process::STANDARD_ERROR, line.as_bytes());
-    exit(process::FAILURE)
+    process::exit(process::FAILURE)
 }
 
 /// Memory is freed only when the process ends: a check uses a few kilobytes a

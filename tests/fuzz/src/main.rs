@@ -34,12 +34,19 @@ mod lookup {
 mod probe {
     pub mod greeting;
 }
+#[path = "../../../src/serve"]
+mod serve {
+    pub mod postfix;
+    pub mod question;
+    pub mod text;
+}
 #[path = "../../../src/store/mod.rs"]
 mod store;
 
 mod cache_target;
 mod greeting_target;
 mod message_target;
+mod policy_target;
 mod server_target;
 mod verdict_target;
 
@@ -57,6 +64,7 @@ type Target = fn(&mut Random);
 const TARGETS: &[(&str, Target, u64)] = &[
     ("greeting", greeting_target::one, 1),
     ("message", message_target::one, 1),
+    ("policy", policy_target::one, 1),
     // Miri reads less of a file than it was asked for, as no system does.
     #[cfg(not(miri))]
     // An input is a file of 256 KiB, and a hundred calls.

@@ -190,7 +190,7 @@ fn warning(argument: &[u8]) -> String {
     }
     let shown = escaped(argument);
     format!(
-        "smtpdcheck: warning: '{shown}' contains a blank, so it names no host; \
+        "smtpdcheck: warning: '{shown}' contains white space and counts as down; \
          pass each server as a separate argument\n"
     )
 }

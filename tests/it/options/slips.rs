@@ -121,7 +121,7 @@ fn an_argument_with_a_blank_is_worth_a_warning() {
         let line = line.unwrap_or_else(|| panic!("{run}"));
         assert!(!line.contains('\n'), "{run}");
         assert!(line.contains(&format!("'{shown}'")), "{run}");
-        assert!(line.contains("blank"), "{run}");
+        assert!(line.contains("white space"), "{run}");
         // Also behind a report.
         let verbose = port.check("-v").arguments(*servers).run();
         assert!(verbose.stderr.ends_with(&run.stderr), "{verbose}");

@@ -80,14 +80,14 @@ fn bad_arguments() {
     });
 }
 
-const NOT_A_TIME: &str = "is not a time such as 10, 30s, 5m, 4h or 2d (at most 4294967295 seconds)";
-const TOO_SHORT: &str = "is too short; the shortest time is 1 second";
+const NOT_A_TIME: &str = "is not a time such as 10, 30s, 5m, 4h or 2d (whole numbers only)";
+const TOO_SHORT: &str = "must be at least 1 second";
 
 /// Options, and bad values of theirs, all with the same message.
 const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
     (
         "--timeout",
-        NOT_A_TIME,
+        "is not a time such as 10, 2.5, 30s or 5m (no decimals with a unit)",
         &[
             b"",
             b"-1",
@@ -159,10 +159,10 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
     ("--max-defer", TOO_SHORT, &[b"0", b"0d"]),
     (
         "--max-defer",
-        "is too long; deferred messages are remembered for 5 days",
+        "must be less than 5d, for which deferred messages are remembered",
         &[b"5d", b"432000", b"120h", b"6d", b"49710d"],
     ),
-    ("--key", "names no message", &[b""]),
+    ("--key", "is empty", &[b""]),
     (
         "--port",
         "is not a port from 1 to 65535",
@@ -213,7 +213,7 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
     ),
     (
         "--source",
-        "is not an address",
+        "is not an IP address",
         &[
             b"",
             b".",
@@ -236,7 +236,7 @@ const BAD_VALUES: &[(&str, &str, &[&[u8]])] = &[
     ),
     (
         "--source",
-        "is not an address of one machine",
+        "is not a unicast address",
         &[
             b"0.0.0.0",
             b"0.1.2.3",

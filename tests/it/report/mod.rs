@@ -312,7 +312,7 @@ fn texts_that_name_no_host_are_escaped() {
             r"a;b      down  neither a host name nor an address",
             r"         down  neither a host name nor an address",
             r"\x7f     down  neither a host name nor an address",
-            "smtpdcheck: warning: '10:a b' contains a blank, so it names no host; \
+            "smtpdcheck: warning: '10:a b' contains white space and counts as down; \
              pass each server as a separate argument",
         ],
     );

@@ -1,0 +1,175 @@
+//! Texts of bounded length, because the gate's parent allocates nothing. Pure.
+
+/// The longest text, in bytes.
+const MAX_TEXT: usize = 1000;
+
+/// A text. What is too long for it is cut off.
+#[derive(Clone, Copy)]
+pub struct Text {
+    bytes: [u8; MAX_TEXT],
+    length: usize,
+}
+
+impl Text {
+    pub const EMPTY: Text = Text {
+        bytes: [0; MAX_TEXT],
+        length: 0,
+    };
+
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut text = Text::EMPTY;
+        text.push(bytes);
+        text
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if let Some(free) = self.bytes.get_mut(self.length) {
+                *free = byte;
+                self.length += 1;
+            }
+        }
+    }
+
+    /// Adds an end, in place of the last bytes if need be.
+    pub fn end(&mut self, end: &[u8]) {
+        self.length = self.length.min(MAX_TEXT - end.len());
+        self.push(end);
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// How much of what a process prints is kept, in bytes.
+const MAX_PRINTED: usize = 2048;
+
+/// What a process has printed: the end of it, if it was much.
+pub struct Printed {
+    bytes: [u8; MAX_PRINTED],
+    length: usize,
+}
+
+impl Printed {
+    pub const NOTHING: Printed = Printed {
+        bytes: [0; MAX_PRINTED],
+        length: 0,
+    };
+
+    /// Where to read more into: never empty. Then comes [`add`](Self::add).
+    pub fn free(&mut self) -> &mut [u8] {
+        const HALF: usize = MAX_PRINTED / 2;
+        if self.length > HALF {
+            self.bytes.copy_within(self.length - HALF..self.length, 0);
+            self.length = HALF;
+        }
+        &mut self.bytes[self.length..]
+    }
+
+    /// So many bytes have been read into the free part.
+    pub fn add(&mut self, count: usize) {
+        self.length += count;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The last line, without its end.
+    pub fn last_line(&self) -> &[u8] {
+        let lines = &self.bytes[..self.length];
+        let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+        let start = lines.iter().rposition(|&b| b == b'\n');
+        &lines[start.map_or(0, |end| end + 1)..]
+    }
+
+    /// Adds all lines to a text as one, with only single blanks.
+    pub fn push_to(&self, text: &mut Text) {
+        let mut between: &[u8] = b"";
+        for &byte in &self.bytes[..self.length] {
+            match byte {
+                b'\n' => between = b"; ",
+                b' ' if between.is_empty() => between = b" ",
+                b' ' => {}
+                byte => {
+                    text.push(between);
+                    text.push(&[byte]);
+                    between = b"";
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(parts: &[&[u8]]) -> Printed {
+        let mut printed = Printed::NOTHING;
+        for part in parts {
+            for byte in *part {
+                printed.free()[0] = *byte;
+                printed.add(1);
+            }
+        }
+        printed
+    }
+
+    fn line(printed: &Printed) -> Text {
+        let mut text = Text::EMPTY;
+        printed.push_to(&mut text);
+        text
+    }
+
+    #[test]
+    fn texts_are_cut_off() {
+        let mut text = Text::of(b"ab");
+        text.push(b"cd");
+        assert_eq!(text.bytes(), b"abcd");
+        text.push(&[b'x'; 2000]);
+        assert_eq!(text.bytes().len(), 1000);
+        text.push(b"y");
+        assert_eq!(text.bytes().last(), Some(&b'x'));
+        text.end(b"zz");
+        assert_eq!(text.bytes().len(), 1000);
+        assert!(text.bytes().ends_with(b"xzz"));
+        let mut short = Text::of(b"a");
+        short.end(b"\n");
+        assert_eq!(short.bytes(), b"a\n");
+    }
+
+    #[test]
+    fn lines() {
+        let rows: [(&[u8], &[u8], &[u8]); 8] = [
+            (b"", b"", b""),
+            (b"\n", b"", b""),
+            (b"one", b"one", b"one"),
+            (b"one\n", b"one", b"one"),
+            (b"one\ntwo\n", b"two", b"one; two"),
+            (b"a  b   c\n\n d  e \n", b" d  e ", b"a b c; d e"),
+            (b"one\n\n", b"", b"one"),
+            (b"  \n", b"  ", b""),
+        ];
+        for (bytes, last, all) in rows {
+            let printed = printed(&[bytes]);
+            assert_eq!(printed.last_line(), last, "{bytes:?}");
+            assert_eq!(line(&printed).bytes(), all, "{bytes:?}");
+            assert_eq!(printed.is_empty(), bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_end_is_kept() {
+        let printed = printed(&[&[b'x'; 5000], b"\nlast\n"]);
+        assert_eq!(printed.last_line(), b"last");
+        assert_eq!(line(&printed).bytes().len(), 1000);
+        let mut full = Printed::NOTHING;
+        for _ in 0..10 {
+            let free = full.free().len();
+            assert!(free >= 1024, "{free}");
+            full.add(free);
+        }
+    }
+}
