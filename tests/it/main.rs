@@ -22,4 +22,5 @@ mod machine;
 mod options;
 mod probe;
 mod report;
+mod serve;
 mod store;

@@ -1,7 +1,8 @@
-//! What the tests use: running the program, scripted SMTP and name servers,
-//! private networks.
+//! What the tests use: running the program, as a command or as the gate, scripted
+//! SMTP and name servers, private networks.
 
 pub mod dns;
+pub mod gate;
 pub mod namespace;
 pub mod run;
 pub mod smtp;

@@ -64,7 +64,8 @@ pub fn run<Body: Fn()>(body: Body) {
     let mut command = unshare();
     command
         .arg(env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(["--exact", test, "--include-ignored"])
+        .args(["--nocapture", "--test-threads=1"])
         .env(INSIDE, user())
         .stdout(Stdio::piped());
     // Much longer than a run may take: the test inside kills a run that does

@@ -258,7 +258,7 @@ pub fn finish(command: Command, limit: Duration) -> Ended {
 }
 
 /// A process that ends with the test at the latest.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
