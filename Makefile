@@ -8,8 +8,8 @@
 #   check-package  tests the sources and the packages that make dist and make deb make; installs what that needs
 #   check-fresh    runs make deps demo and make deps check in new Debian systems; as root or with sudo
 #   bench          measures the program beside others, which it installs
-#   install        installs PROGRAM and the manual; never builds
-#   uninstall      removes both
+#   install        installs PROGRAM, the manual and the examples for mail servers; never builds
+#   uninstall      removes them
 #   dist           makes target/smtpdcheck-VERSION.tar.gz: the last commit and all crates that it needs
 #   deb            makes target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 #   harden         checks the form of the program
@@ -18,7 +18,7 @@
 #   clean          removes target
 #   help           prints this
 #
-# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR, INSTALL and FRESH are explained in the Makefile.
+# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR, DOCDIR, INSTALL and FRESH are explained in the Makefile.
 
 # Cargo, and what it is told each time: --locked, --offline, --frozen.
 CARGO = cargo
@@ -32,9 +32,13 @@ DESTDIR =
 PREFIX = /usr/local
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/smtpdcheck
 INSTALL = install
 # The new systems of make check-fresh: Debian 12, 13 or unstable. With :root, as root and from a tarball.
 FRESH = 12 13 13:root
+
+# Configuration of Postfix.
+POSTFIX = examples/postfix/main.cf examples/postfix/master.cf examples/postfix/master-cache.cf
 
 # The most bytes that the program may have on x86-64, by the musl in it: that of rustup's Rust; Debian's, from the
 # version on that asks a name server again over TCP; Debian's before that.
@@ -80,14 +84,18 @@ check-fresh:
 bench: target/smtpdcheck
 	@tests/bench/run
 
+# The examples name the program where it is installed.
 install:
 	@package/installable "$(PROGRAM)"
-	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1"
+	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(DOCDIR)/examples/postfix"
 	$(INSTALL) -m 755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/smtpdcheck"
 	$(INSTALL) -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
+	$(INSTALL) -m 644 $(POSTFIX) "$(DESTDIR)$(DOCDIR)/examples/postfix"
+	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(POSTFIX:%="$(DESTDIR)$(DOCDIR)/%")
 
 uninstall:
-	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
+	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(POSTFIX:%="$(DESTDIR)$(DOCDIR)/%")
+	rmdir "$(DESTDIR)$(DOCDIR)/examples/postfix" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(DOCDIR)" 2>/dev/null || true
 
 dist:
 	@package/dist
