@@ -286,6 +286,7 @@ class Case(unittest.TestCase):
         server = self.start(words)
         name_servers("nameserver 127.0.0.1\n")
         wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "dnsmasq", server.log)
+        return server
 
     def listen(self, address, port=25):
         """A server that accepts connections and never greets."""

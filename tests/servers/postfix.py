@@ -1,6 +1,7 @@
 """A Postfix with the configuration of a test."""
 
 import os
+import re
 import textwrap
 
 from machine import read, sh, wait_for, write
@@ -44,6 +45,43 @@ showq unix n - n - - showq
 scache unix - - n - 1 scache
 """
 
+# Queues are run every second, and timeouts are short.
+HURRY = """
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+smtp_connect_timeout = 1s
+smtp_helo_timeout = 1s
+smtp_mail_timeout = 3s
+smtp_rcpt_timeout = 5s
+smtp_data_init_timeout = 3s
+smtp_data_xfer_timeout = 3s
+smtp_data_done_timeout = 3s
+smtp_quit_timeout = 3s
+smtp_xforward_timeout = 3s
+smtp_connection_cache_on_demand = no
+default_destination_concurrency_failed_cohort_limit = 0
+bounce_queue_lifetime = 1d
+"""
+
+# No delays and hang-ups for a client that gets many errors, such as deferrals.
+PATIENT = """
+smtpd_soft_error_limit = 1000
+smtpd_hard_error_limit = 1000
+"""
+
+
+def last_of_each(main):
+    """Parameters of main.cf without those that a later line sets again, which
+    Postfix would warn about."""
+    settings, name = {}, None
+    for line in main.splitlines():
+        if re.match(r"\w+ *=", line):
+            name = line.split("=")[0].strip()
+            settings[name] = []
+        settings.setdefault(name, []).append(line)
+    return "\n".join(sum(settings.values(), [])) + "\n"
+
 
 class Postfix:
     """`services` are lines of master.cf; those on port 25 listen when it has
@@ -54,7 +92,7 @@ class Postfix:
         self.folder = f"{case.folder}/{name}"
         self.services, self.wrapper = services, wrapper
         sh(f"mkdir -p {self.folder}/queue {self.folder}/data; chown postfix {self.folder}/data")
-        write(f"{self.folder}/etc/main.cf", MAIN.format(folder=self.folder, name=name) + textwrap.dedent(main))
+        write(f"{self.folder}/etc/main.cf", last_of_each(MAIN.format(folder=self.folder, name=name) + textwrap.dedent(main)))
         write(f"{self.folder}/etc/master.cf", MASTER + textwrap.dedent(services))
         sh(f"cp /etc/postfix/postfix-files {self.folder}/etc/")
         sh("chgrp postdrop /usr/sbin/postqueue /usr/sbin/postdrop; chmod g+s /usr/sbin/postqueue /usr/sbin/postdrop")
