@@ -37,7 +37,7 @@ use wait::{Interests, earliest};
 
 /// If making the cache and looking up the list took less than this, it counts
 /// as the servers' own time.
-const NEGLIGIBLE: Duration = Duration::from_millis(100);
+const NEGLIGIBLE: Duration = Duration::from_millis(250);
 
 /// How often to look whether another process has asked a server.
 const LOOK: Duration = Duration::from_millis(20);

@@ -205,9 +205,9 @@ fn what_is_remembered_is_so_for_one_address() {
         };
         // The file is made by the first; what others find while it is not there
         // would not be kept.
-        check(1, sources[0]).prints("").after(ms(1000));
+        check(2, sources[0]).prints("").after(ms(2000));
         each(&sources[1..], |source| {
-            check(1, source).prints("").after(ms(1000));
+            check(2, source).prints("").after(ms(2000));
         });
         // However it is written.
         let same = ["--source=::ffff:127.0.0.5", "--source=[fe80::1%1]"];
