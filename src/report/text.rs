@@ -171,11 +171,41 @@ struct Address(SocketAddr);
 impl Display for Address {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
-            SocketAddr::V4(address) => write!(f, "{}", address.ip()),
-            SocketAddr::V6(address) if address.scope_id() == 0 => write!(f, "[{}]", address.ip()),
-            SocketAddr::V6(address) => write!(f, "[{}%{}]", address.ip(), address.scope_id()),
+            SocketAddr::V4(address) => {
+                let [a, b, c, d] = address.ip().octets().map(u32::from);
+                write!(f, "{a}.{b}.{c}.{d}")
+            }
+            SocketAddr::V6(address) => {
+                f.write_char('[')?;
+                ipv6(f, address.ip().segments())?;
+                if address.scope_id() != 0 {
+                    write!(f, "%{}", address.scope_id())?;
+                }
+                f.write_char(']')
+            }
         }
     }
+}
+
+/// An IPv6 address that is not a mapped IPv4 one (RFC 5952, section 4).
+fn ipv6(f: &mut Formatter<'_>, groups: [u16; 8]) -> fmt::Result {
+    // The first of the longest rows of zeros, which has at least two.
+    let (mut zeros, mut longest) = (8..8, 1);
+    for i in 0..8 {
+        let count = groups[i..].iter().take_while(|&&group| group == 0).count();
+        if count > longest {
+            (zeros, longest) = (i..i + count, count);
+        }
+    }
+    for (i, &group) in groups.iter().enumerate() {
+        if i == zeros.start {
+            f.write_str("::")?;
+        } else if !zeros.contains(&i) {
+            let separator = if i == 0 || i == zeros.end { "" } else { ":" };
+            write!(f, "{separator}{group:x}")?;
+        }
+    }
+    Ok(())
 }
 
 /// A time, to the millisecond below a second and to the tenth above.
@@ -210,6 +240,29 @@ mod tests {
         ];
         for (time, text) in table {
             assert_eq!(Time(time).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for text in ["0.0.0.0", "192.0.2.1", "255.255.255.255"] {
+            let address = format!("{text}:25").parse().expect("an address");
+            assert_eq!(Address(address).to_string(), text);
+        }
+        // All places of zeros, and a scope.
+        for set in 0..256u16 {
+            let groups = std::array::from_fn(|i| (set >> i & 1) * 0xa0b);
+            let ip = std::net::Ipv6Addr::from(groups);
+            let address = std::net::SocketAddrV6::new(ip, 25, 0, u32::from(set));
+            let scope = if set == 0 {
+                "".into()
+            } else {
+                format!("%{set}")
+            };
+            assert_eq!(
+                Address(address.into()).to_string(),
+                format!("[{ip}{scope}]")
+            );
         }
     }
 

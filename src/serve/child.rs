@@ -1,6 +1,6 @@
 //! The process that answers one question.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -130,16 +130,17 @@ fn answer(options: &mut Options, question: &Question, check: Check) -> i32 {
 /// What a message is known by: the sender, or for the null sender the network
 /// of the client, and the recipient.
 fn key(question: &Question) -> Vec<u8> {
+    let octets;
     let sender = match (question.sender, Host::parse(question.client)) {
         ([], Host::Address(IpAddr::V4(ip))) => {
-            let [a, b, c, _] = ip.octets();
-            format!("{}", Ipv4Addr::new(a, b, c, 0))
+            octets = ip.to_ipv6_mapped().octets();
+            &octets[12..15]
         }
         ([], Host::Address(IpAddr::V6(ip))) => {
-            let [a, b, c, d, ..] = ip.segments();
-            format!("{}", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            octets = ip.octets();
+            &octets[..8]
         }
-        (sender, _) => return [sender, b" ", question.recipient].concat(),
+        (sender, _) => sender,
     };
-    [sender.as_bytes(), b" ", question.recipient].concat()
+    [sender, b" ", question.recipient].concat()
 }

@@ -182,14 +182,14 @@ impl Gate {
     /// Sends bytes, in one piece.
     #[track_caller]
     pub fn send(&self, bytes: impl AsRef<[u8]>) {
-        let to = self.to.as_ref().unwrap();
-        (&*to).write_all(bytes.as_ref()).unwrap();
+        let mut to = self.to.as_ref().unwrap();
+        to.write_all(bytes.as_ref()).unwrap();
     }
 
     /// The same, where the gate may have closed its end.
     pub fn send_if_open(&self, bytes: impl AsRef<[u8]>) {
-        let to = self.to.as_ref().unwrap();
-        let _ = (&*to).write_all(bytes.as_ref());
+        let mut to = self.to.as_ref().unwrap();
+        let _ = to.write_all(bytes.as_ref());
     }
 
     /// The next answer, without the empty line at its end.
@@ -227,11 +227,11 @@ impl Gate {
     /// Reads what has come. Returns whether there is more to come.
     #[track_caller]
     fn read(&mut self, until: Instant) -> bool {
-        let from = self.from.as_ref().unwrap();
+        let mut from = self.from.as_ref().unwrap();
         let left = until.saturating_duration_since(Instant::now());
         from.set_read_timeout(Some(left.max(ms(1)))).unwrap();
         let mut bytes = [0; 4096];
-        match (&*from).read(&mut bytes) {
+        match from.read(&mut bytes) {
             Ok(count) => {
                 self.come.extend(&bytes[..count]);
                 count > 0
