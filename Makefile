@@ -84,11 +84,13 @@ check-fresh:
 bench: target/smtpdcheck
 	@tests/bench/run
 
-# The examples name the program where it is installed.
+# The program is renamed into place, for a mail server may start it at any moment. The examples name it where it is
+# installed.
 install:
 	@package/installable "$(PROGRAM)"
 	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(DOCDIR)/examples/postfix"
-	$(INSTALL) -m 755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/smtpdcheck"
+	$(INSTALL) -m 755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/.smtpdcheck.new"
+	mv -f "$(DESTDIR)$(BINDIR)/.smtpdcheck.new" "$(DESTDIR)$(BINDIR)/smtpdcheck"
 	$(INSTALL) -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
 	$(INSTALL) -m 644 $(POSTFIX) "$(DESTDIR)$(DOCDIR)/examples/postfix"
 	sed -i 's|/usr/local/bin/|$(BINDIR)/|' $(POSTFIX:%="$(DESTDIR)$(DOCDIR)/%")

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import machine
-from machine import PROGRAM, SLACK, sh, wait_for, write
+from machine import PROGRAM, SLACK, SOURCE, sh, wait_for, write
 from postfix import HURRY, PATIENT, Postfix
 from secondary import DEFERRED, MX1, OWN, STRANGER, Secondary, gates, recipients_of, users, wait_for_no_gate
 
@@ -215,12 +215,13 @@ class Gate(Secondary):
         self.no_trouble()
 
     def test_replaced_while_it_runs(self):
-        """Each client is answered while the program is installed over
-        itself, and afterwards the new one answers."""
+        """Each client is answered while make install replaces the program,
+        and afterwards the new one answers."""
         self.start_secondary(main=PATIENT)
         sh(f"cp {PROGRAM} {self.folder}/new")
         old = self.session()
         recipients_of(old, ["to@example.org"])
+        install = f"make -C {SOURCE} install PROGRAM={self.folder}/new MANDIR={self.folder}/man DOCDIR={self.folder}/doc"
         ended = threading.Event()
         answers = collections.Counter()
 
@@ -233,7 +234,7 @@ class Gate(Secondary):
             try:
                 for _ in range(20):
                     before = sum(answers.values())
-                    sh(f"install -m 755 {self.folder}/new {PROGRAM}")
+                    sh(install)
                     wait_for(lambda: sum(answers.values()) > before + 4, "answers", self.secondary.log)
                 answers.update(recipients_of(old, ["to@example.org"]))
             finally:
