@@ -4,101 +4,110 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use libc::pid_t;
+
+use super::Check;
 use super::question::{Outcome, Question};
 use super::text::Printed;
-use super::{Check, HungUp};
 use crate::options::{Options, Stop};
 use crate::server::Host;
 use crate::status;
-use crate::sys::process::{self, STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT};
+use crate::sys::process::{self, STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT, pollfd};
 use crate::sys::{self, Errno, child};
 
 /// How much longer than its timeout a check may take, because of this machine.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Checks in a child process. What that prints is added to `printed`, which is
-/// empty. If it is known that a better server is up, only the message is judged.
-pub fn run(
-    options: &mut Options,
-    question: &Question,
-    is_up_known: bool,
-    check: Check,
-    printed: &mut Printed,
-) -> Result<Outcome, HungUp> {
-    let Ok((output, input)) = child::pipe() else {
-        return Ok(unknown(printed, b"smtpdcheck: too many open files"));
-    };
-    let parent = child::this_process();
-    let process = match child::fork() {
-        Ok(Some(process)) => process,
-        Ok(None) => {
-            child::end_with_parent(parent);
-            let status = match redirect_to(&input) {
-                Ok(()) => {
-                    options.is_up_known = is_up_known;
-                    answer(options, question, check)
-                }
-                Err(_) => status::FAILURE,
-            };
-            process::exit(status)
-        }
-        Err(_) => return Ok(unknown(printed, b"smtpdcheck: cannot create a process")),
-    };
-    drop(input);
-    let limit = options.timeout.unwrap_or_default() + MARGIN;
-    let has_ended = read_until_end(&output, printed, Instant::now() + limit);
-    if !matches!(has_ended, Ok(true)) {
-        child::kill(process);
-    }
-    let status = child::wait(process);
-    let has_ended = has_ended?;
-    let says_why = !printed.last_line().is_empty();
-    Ok(match status {
-        Some(status::NONE_UP) => Outcome::NoneUp,
-        Some(status::WAITED) => Outcome::Waited,
-        // Of two recipients of one message, the second needs no name.
-        Some(status::UP) if says_why || is_up_known => Outcome::Up,
-        Some(status::FAILURE) if says_why => Outcome::Unknown,
-        _ if has_ended => unknown(printed, b"\nsmtpdcheck: the check was killed"),
-        _ => unknown(printed, b"\nsmtpdcheck: the check took too long"),
-    })
-}
-
-/// It cannot be told, for this reason.
-fn unknown(printed: &mut Printed, why: &[u8]) -> Outcome {
-    for (free, byte) in printed.free().iter_mut().zip(why) {
-        *free = *byte;
-    }
-    printed.add(why.len());
-    Outcome::Unknown
-}
-
-/// Keeps what a child prints. Returns whether it has ended by the deadline.
-fn read_until_end(
-    output: &OwnedFd,
-    printed: &mut Printed,
+/// A check in a child process.
+pub struct Child {
+    process: pid_t,
+    /// What it prints.
+    output: OwnedFd,
+    /// When it has taken too long.
     deadline: Instant,
-) -> Result<bool, HungUp> {
-    loop {
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let mut polls = [
-            process::interest(output.as_raw_fd(), process::POLLIN),
-            // A hangup is reported unasked.
-            process::interest(STANDARD_OUTPUT, 0),
-        ];
-        let polled = process::poll(&mut polls, Some(rest));
-        let [output, answers] = polls;
-        if answers.revents & (process::POLLHUP | process::POLLERR) != 0 {
-            return Err(HungUp);
-        } else if output.revents != 0 {
-            match process::read(output.fd, printed.free()) {
-                Ok(0) => return Ok(true),
-                Ok(count) => printed.add(count),
-                Err(Errno(libc::EINTR)) => {}
-                Err(_) => return Ok(false),
+    /// Whether it has closed its output.
+    has_ended: bool,
+    /// Whether it need not print a name.
+    is_up_known: bool,
+}
+
+impl Child {
+    /// Begins to check. If it is known that a better server is up, only the
+    /// message is judged. The error is a reason.
+    pub fn begin(
+        options: &mut Options,
+        question: &Question,
+        is_up_known: bool,
+        check: Check,
+    ) -> Result<Child, &'static [u8]> {
+        let Ok((output, input)) = child::pipe() else {
+            return Err(b"smtpdcheck: too many open files\n");
+        };
+        let parent = child::this_process();
+        let process = match child::fork() {
+            Ok(Some(process)) => process,
+            Ok(None) => {
+                child::end_with_parent(parent);
+                let status = match redirect_to(&input) {
+                    Ok(()) => {
+                        options.is_up_known = is_up_known;
+                        answer(options, question, check)
+                    }
+                    Err(_) => status::FAILURE,
+                };
+                process::exit(status)
             }
-        } else if polled.is_err() || rest.is_zero() {
-            return Ok(false);
+            Err(_) => return Err(b"smtpdcheck: cannot create a process\n"),
+        };
+        let limit = options.timeout.unwrap_or_default() + MARGIN;
+        Ok(Child {
+            process,
+            output,
+            deadline: Instant::now() + limit,
+            has_ended: false,
+            is_up_known,
+        })
+    }
+
+    /// What to poll for; then comes [`read`](Self::read).
+    pub fn interest(&self) -> pollfd {
+        process::interest(self.output.as_raw_fd(), process::POLLIN)
+    }
+
+    /// How long it may still take; then comes [`end`](Self::end).
+    pub fn rest(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+
+    /// Adds what it prints. Returns whether more may come.
+    pub fn read(&mut self, printed: &mut Printed) -> bool {
+        match process::read(self.output.as_raw_fd(), printed.free()) {
+            Ok(0) => self.has_ended = true,
+            Ok(count) => {
+                printed.add(count);
+                return true;
+            }
+            Err(error) => return error == Errno(libc::EINTR),
+        }
+        false
+    }
+
+    /// Waits for its end, at once if it has not ended. Returns how it ended;
+    /// the last line that was printed may be added here.
+    pub fn end(self, printed: &mut Printed) -> Outcome {
+        if !self.has_ended {
+            child::kill(self.process);
+        }
+        let status = child::wait(self.process);
+        let says_why = !printed.last_line().is_empty();
+        match status {
+            Some(status::NONE_UP) => Outcome::NoneUp,
+            Some(status::WAITED) => Outcome::Waited,
+            // Of two recipients of one message, the second needs no name.
+            Some(status::UP) if says_why || self.is_up_known => Outcome::Up,
+            Some(status::FAILURE) if says_why => Outcome::Unknown,
+            _ if self.has_ended => printed.fail(b"\nsmtpdcheck: the check was killed"),
+            _ => printed.fail(b"\nsmtpdcheck: the check took too long"),
         }
     }
 }

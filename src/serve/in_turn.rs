@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::answers::{Answers, MOMENT};
+use super::child::Child;
 use super::postfix::{self, Request};
 use super::question::{Outcome, Question};
 use super::text::{Printed, Text};
-use super::{Check, HungUp, child};
+use super::{Check, HungUp};
 use crate::options::Options;
 use crate::sys::Errno;
 use crate::sys::process::{self, STANDARD_INPUT, STANDARD_OUTPUT};
@@ -59,6 +60,24 @@ pub fn serve(options: &mut Options, check: Check) -> Result<(), String> {
     }
 }
 
+/// Keeps what a check prints, and returns how it ended.
+fn wait_for(mut child: Child, printed: &mut Printed) -> Result<Outcome, HungUp> {
+    loop {
+        // A hangup is reported unasked.
+        let mut polls = [child.interest(), process::interest(STANDARD_OUTPUT, 0)];
+        let rest = child.rest(Instant::now());
+        let polled = process::poll(&mut polls, Some(rest));
+        if polls[1].revents & (process::POLLHUP | process::POLLERR) != 0 {
+            child.end(printed);
+            return Err(HungUp);
+        }
+        let goes_on = polls[0].revents == 0 || child.read(printed);
+        if !goes_on || polled.is_err() || rest.is_zero() {
+            return Ok(child.end(printed));
+        }
+    }
+}
+
 /// Finds out the answer for one recipient. That a server is up holds for
 /// `moment` from `now` on.
 fn answer(
@@ -76,7 +95,10 @@ fn answer(
         return Ok(known.text);
     }
     let mut printed = Printed::NOTHING;
-    let outcome = child::run(options, question, is_up_known, check, &mut printed)?;
+    let outcome = match Child::begin(options, question, is_up_known, check) {
+        Ok(child) => wait_for(child, &mut printed)?,
+        Err(why) => printed.fail(why),
+    };
     if let (Some(known), Outcome::Up) = (known, outcome) {
         return Ok(known.text);
     }

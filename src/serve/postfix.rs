@@ -141,17 +141,16 @@ pub fn answer(outcome: Outcome, printed: &Printed, verbose: bool) -> Text {
         return accept();
     }
     let mut text = Text::of(b"action=");
-    let last = printed.last_line();
-    if is_accepted && verbose && !last.starts_with(b"smtpdcheck: ") {
-        text.push(b"INFO smtpdcheck: ");
-        printed.push_to(&mut text);
+    if is_accepted && verbose && printed.is_report() {
+        text.push(b"INFO ");
+        printed.push_report_to(&mut text);
     } else {
         text.push(match outcome {
             Outcome::Up => b"DEFER_IF_PERMIT 4.3.2 Please use ",
             // What a check prints without being asked is a warning.
             _ => b"WARN ",
         });
-        text.push(last);
+        text.push(printed.last_line());
     }
     text.end(b"\n\n");
     text

@@ -1,5 +1,7 @@
 //! Texts of bounded length, because the gate's parent allocates nothing. Pure.
 
+use super::question::Outcome;
+
 /// The longest text, in bytes.
 const MAX_TEXT: usize = 1000;
 
@@ -72,6 +74,15 @@ impl Printed {
         self.length += count;
     }
 
+    /// Adds a reason, on a line of its own, why it cannot be told.
+    pub fn fail(&mut self, why: &[u8]) -> Outcome {
+        for (free, byte) in self.free().iter_mut().zip(why) {
+            *free = *byte;
+        }
+        self.add(why.len());
+        Outcome::Unknown
+    }
+
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -84,8 +95,14 @@ impl Printed {
         &lines[start.map_or(0, |end| end + 1)..]
     }
 
-    /// Adds all lines to a text as one, with only single blanks.
-    pub fn push_to(&self, text: &mut Text) {
+    /// Whether it is a report, rather than one of the program's messages.
+    pub fn is_report(&self) -> bool {
+        !self.last_line().starts_with(b"smtpdcheck: ")
+    }
+
+    /// Adds a report to a text, as one line with only single blanks.
+    pub fn push_report_to(&self, text: &mut Text) {
+        text.push(b"smtpdcheck: ");
         let mut between: &[u8] = b"";
         for &byte in &self.bytes[..self.length] {
             match byte {
@@ -119,7 +136,7 @@ mod tests {
 
     fn line(printed: &Printed) -> Text {
         let mut text = Text::EMPTY;
-        printed.push_to(&mut text);
+        printed.push_report_to(&mut text);
         text
     }
 
@@ -155,7 +172,11 @@ mod tests {
         for (bytes, last, all) in rows {
             let printed = printed(&[bytes]);
             assert_eq!(printed.last_line(), last, "{bytes:?}");
-            assert_eq!(line(&printed).bytes(), all, "{bytes:?}");
+            assert_eq!(
+                line(&printed).bytes(),
+                [b"smtpdcheck: ", all].concat(),
+                "{bytes:?}"
+            );
             assert_eq!(printed.is_empty(), bytes.is_empty());
         }
     }

@@ -7,11 +7,12 @@ use libc::{c_int, pid_t};
 use super::errno::{Errno, Result, check};
 use super::process;
 
-/// pipe2(2): the end to read from, and the end to write to.
+/// pipe(2): the end to read from, and the end to write to. No program is ever
+/// started that could inherit them.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: the pointer is to two descriptors.
-    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    check(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
     // SAFETY: the descriptors are new and nobody else's.
     let [reader, writer] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     Ok((reader, writer))
