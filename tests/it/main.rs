@@ -17,6 +17,7 @@
 mod harness;
 
 mod check;
+mod examples;
 mod lookup;
 mod machine;
 mod options;

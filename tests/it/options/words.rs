@@ -208,64 +208,6 @@ fn every_text_explains_every_exit_status() {
     }
 }
 
-/// Every example in a text that runs this command: the lines around it, up to
-/// empty ones and those that mark a block.
-fn examples(text: &str, command: &str) -> Vec<String> {
-    let is_end = |line: &str| line.is_empty() || line.starts_with("```") || line.starts_with('.');
-    let lines: Vec<_> = text.lines().map(str::trim).collect();
-    let blocks = lines.split(|line| is_end(line));
-    let examples = blocks.filter(|lines| lines.iter().any(|line| line.contains(command)));
-    examples.map(|lines| lines.join("\n")).collect()
-}
-
-/// What Mail Avenger provides for its scripts.
-const AVENGER: &str = r#"
-smtpdcheck() { "$0" "$@"; }
-dns() { test "$2 $3" = "mx example.test" && RECIP_MXES="10:mx1.test 20:mx2.test 30:mx3.test"; }
-defer() { echo "$1"; exit 1; }
-RECIPIENT_HOST=example.test
-MYIP=127.0.0.9
-"#;
-
-/// The scripts for Mail Avenger in README and manual.
-fn avenger_scripts() -> Vec<String> {
-    let manual = manual().replace(r"\(ga", "`").replace(r"\(dq", "\"");
-    let of = |text: &str| examples(text, "smtpdcheck --stop $MYIP");
-    let scripts = [of(&readme()), of(&manual)];
-    assert!(!scripts.iter().any(Vec::is_empty), "{scripts:?}");
-    scripts.concat()
-}
-
-#[test]
-fn the_scripts_of_a_secondary() {
-    namespace::run(|| {
-        let scripts = avenger_scripts();
-        let _names = dns::serve(
-            "mx1.test A 127.0.0.2
-             mx1.test AAAA nodata
-             mx2.test A 127.0.0.9
-             mx2.test AAAA nodata
-             mx3.test A 127.0.0.3
-             mx3.test AAAA nodata",
-        );
-        let port = Port::smtp();
-        let _later = port.serve("127.0.0.3", UP);
-        let check = |script: &str| {
-            let script = format!("{AVENGER}{script}\nexit 0");
-            Check::words("").shell(&script).run()
-        };
-        for script in &scripts {
-            check(script).prints("");
-        }
-        let _first = port.serve("127.0.0.2", UP);
-        for script in &scripts {
-            let run = check(script);
-            assert!(run.stdout.contains("mx1.test"), "{run}");
-            assert_eq!((run.status, &*run.stderr), (Some(1), ""), "{run}");
-        }
-    });
-}
-
 /// The example of the help, with its first server up.
 #[test]
 fn the_example_of_the_help() {
