@@ -1,7 +1,11 @@
-//! `make demo`: runs the program against small servers on loopback.
+//! `make demo`: runs the program against small servers on loopback, first as a
+//! command and then as the service for Postfix.
 //!
 //! The servers are one that is up, one that is silent, one that greets with
 //! 554, and an address where nobody listens. They end with the demo.
+
+mod gate;
+mod names;
 
 use std::env;
 use std::error::Error;
@@ -17,7 +21,12 @@ const REJECTING: &str = "127.0.0.3";
 const REFUSING: &str = "127.0.0.4";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let program = env::args_os().nth(1).ok_or("usage: demo PROGRAM")?;
+    let mut arguments = env::args_os().skip(1);
+    let program = arguments.next().ok_or("usage: demo PROGRAM")?;
+    if program == gate::INSIDE {
+        let program = arguments.next().ok_or("usage: demo PROGRAM")?;
+        return gate::inside(&program);
+    }
     let port = start_servers()?.to_string();
     let mut out = io::stdout().lock();
     writeln!(
@@ -63,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let code = status.code().ok_or("smtpdcheck was killed")?;
         writeln!(out, "exit status {code} after {took} ms\n")?;
     }
-    Ok(())
+    gate::show(&program)
 }
 
 /// Starts the servers, each on a thread of its own, and returns their port.
