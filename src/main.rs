@@ -23,6 +23,7 @@ mod status;
 mod sys;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::mem::ManuallyDrop;
 use std::time::Instant;
 
@@ -30,6 +31,7 @@ use escape::Escaped;
 use lookup::{Resolver, mx};
 use options::{Command, Options};
 use report::Report;
+use serve::domains;
 use server::Server;
 use status::{FAILURE, NONE_UP, UP, WAITED};
 use store::Cache;
@@ -78,15 +80,20 @@ fn run(arguments: Vec<OsString>) -> Result<i32, String> {
             let status = check(&mut ManuallyDrop::new(options), now)?;
             Ok(if status == WAITED { NONE_UP } else { status })
         }
-        Command::Serve(options) => {
+        Command::Serve(options, protocol) => {
+            // A file that cannot be read is noticed at the start.
+            is_ours(&options)?;
             let check = |options: &mut Options| exit_status(check(options, Instant::now()));
-            serve::serve(&mut ManuallyDrop::new(options), check).map(|()| NONE_UP)
+            serve::serve(&mut ManuallyDrop::new(options), protocol, check).map(|()| NONE_UP)
         }
     }
 }
 
 /// Checks as the options say, and returns the exit status.
 fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
+    if !is_ours(options)? {
+        return Ok(NONE_UP);
+    }
     check::source::set_source_addresses(options)?;
     let ttls = [options.cache_ttl, options.cache_up_ttl];
     let open = |path: &Vec<u8>| Cache::open(path, ttls, options.timeout);
@@ -102,11 +109,8 @@ fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
         false => ask(options, &mut cache, now)?,
     };
     problem = problem.or_else(|| Some(Unusable::System(cache?.error()?)));
-    let problem = problem.map(|why| {
-        let path = Escaped(options.cache.as_deref().unwrap_or_default());
-        format!("cache '{path}': {why}")
-    });
-    if options.serve && status == UP {
+    let problem = problem.map(|why| about_file("cache", &options.cache, &why));
+    if options.serve.is_some() && status == UP {
         // The answer has no place for a warning. Without one, a message might
         // be deferred for ever.
         return match problem.filter(|_| options.max_defer.is_some()) {
@@ -119,6 +123,21 @@ fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
         warn(warning);
     }
     Ok(status)
+}
+
+/// Whether the domain is one to answer for.
+fn is_ours(options: &Options) -> Result<bool, String> {
+    let Some(path) = &options.domains else {
+        return Ok(true);
+    };
+    domains::contains(path, options.domain.as_deref().unwrap_or_default())
+        .map_err(|error| about_file("domains", &options.domains, &error))
+}
+
+/// What is wrong with a file, as a message.
+fn about_file(what: &str, path: &Option<Vec<u8>>, why: &dyn Display) -> String {
+    let path = Escaped(path.as_deref().unwrap_or_default());
+    format!("{what} '{path}': {why}")
 }
 
 /// Whether the message was first deferred so long ago that it is accepted now.
@@ -147,7 +166,7 @@ fn ask(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result
 
 /// Asks the servers. Returns whether one is up, and prints its name.
 fn find_up(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Result<bool, String> {
-    if options.serve && options.stops.is_empty() {
+    if options.serve.is_some() && options.stops.is_empty() {
         return Err("no --stop given, and the mail server did not report its own address".into());
     }
     let mut resolver = lookup::resolver();

@@ -16,7 +16,7 @@ use crate::server::{Host, Server};
 pub const HELP: &str = "\
 Usage: smtpdcheck [option ...] [prio:]server ...
        smtpdcheck [option ...] --mx DOMAIN
-       smtpdcheck [option ...] --serve postfix
+       smtpdcheck [option ...] --serve postfix|opensmtpd
 Find the most preferred of several SMTP servers that is up: the first in the
 list that greets with 220.
 
@@ -41,7 +41,8 @@ Remembering:
   --max-defer TIME  accept a message first deferred this long ago or longer
   --key TEXT        the message, such as \"$SENDER $RECIPIENT\"
 Serving:
-  --serve postfix   answer Postfix's policy requests; see the manual
+  --serve PROTOCOL  answer a mail server's questions: postfix or opensmtpd
+  --domains FILE    answer only for the domains in FILE, one a line
 Other:
   -v, --verbose     report each server's result on standard error
   -h, --help        print this help
@@ -73,7 +74,16 @@ pub enum Command {
     /// To check servers.
     Check(Options),
     /// To answer a mail server's questions.
-    Serve(Options),
+    Serve(Options, Protocol),
+}
+
+/// How a mail server asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// Postfix's policy protocol.
+    Postfix,
+    /// That of OpenSMTPD's filters.
+    OpenSmtpd,
 }
 
 /// A `--stop` host.
@@ -88,8 +98,10 @@ pub struct Stop {
 /// Which servers to check, and how.
 #[derive(Debug)]
 pub struct Options {
-    /// Whether to answer a mail server's questions.
-    pub serve: bool,
+    /// Whose questions to answer; `None`: no mail server's.
+    pub serve: Option<Protocol>,
+    /// The path of the file with the domains to answer for; `None`: for all.
+    pub domains: Option<Vec<u8>>,
     /// The domain whose mail servers are the list.
     pub domain: Option<Vec<u8>>,
     /// The servers in the order given; at least one, unless there is a domain.
@@ -142,7 +154,9 @@ impl Options {
     fn conflict(&self) -> Option<String> {
         let (has_servers, has_domain) = (!self.servers.is_empty(), self.domain.is_some());
         let (has_key, defers) = (self.key.is_some(), self.max_defer.is_some());
-        let excluded = match self.serve {
+        let is_serve = self.serve.is_some();
+        let is_opensmtpd = self.serve == Some(Protocol::OpenSmtpd);
+        let excluded = match is_serve {
             _ if self.families == [false; 2] => Some(("-4", "-6")),
             _ if has_servers && has_domain => Some(("servers", "--mx")),
             true if has_servers => Some(("servers", "--serve")),
@@ -150,12 +164,17 @@ impl Options {
             true if self.jobs.is_some() => Some(("--jobs", "--serve")),
             true if has_key => Some(("--key", "--serve")),
             true if self.timeout.is_none() => Some(("--serve", "--timeout 0")),
+            // It does not say who the sender is.
+            _ if is_opensmtpd && defers => Some(("--max-defer", "--serve opensmtpd")),
             _ => None,
         };
         if let Some((one, other)) = excluded {
             return Some(format!("{one} and {other} cannot be used together"));
         }
-        let missing = match self.serve {
+        let missing = match is_serve {
+            // It does not say which address the client has connected to.
+            _ if is_opensmtpd && self.stops.is_empty() => "--serve opensmtpd needs --stop",
+            false if self.domains.is_some() => "--domains needs --serve",
             _ if defers && self.cache.is_none() => "--max-defer needs --cache",
             false if defers && !has_key => "--max-defer needs --key",
             false if has_key && !defers => "--key needs --max-defer",
@@ -180,7 +199,8 @@ impl Options {
 #[inline(never)]
 pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     let mut options = Options {
-        serve: false,
+        serve: None,
+        domains: None,
         domain: None,
         servers: Vec::new(),
         stops: Vec::new(),
@@ -223,10 +243,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     if let Some(message) = options.conflict() {
         return Err(message);
     }
-    if options.serve {
-        return Ok(Command::Serve(options));
-    }
-    Ok(Command::Check(options))
+    Ok(match options.serve {
+        Some(protocol) => Command::Serve(options, protocol),
+        None => Command::Check(options),
+    })
 }
 
 /// Whether an argument may be `--serve`. That is to be known before the command
@@ -242,8 +262,12 @@ type Set = fn(&mut Options, &[u8]) -> Result<(), &'static str>;
 fn option_with_value(name: &str) -> Option<Set> {
     Some(match name {
         "serve" => |options, value| {
-            options.serve = true;
-            values::protocol(value)
+            options.serve = Some(values::protocol(value)?);
+            Ok(())
+        },
+        "domains" => |options, value| {
+            options.domains = Some(values::path(value)?);
+            Ok(())
         },
         "mx" => |options, value| {
             options.domain = Some(values::domain(value)?);

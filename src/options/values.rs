@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Protocol;
 use crate::escape::Escaped;
 use crate::server::{Host, Server, ServerError, decimal};
 
@@ -38,10 +39,11 @@ pub fn domain(value: &[u8]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// The protocol of `--serve`.
-pub fn protocol(value: &[u8]) -> Result<(), &'static str> {
+pub fn protocol(value: &[u8]) -> Result<Protocol, &'static str> {
     match value {
-        b"postfix" => Ok(()),
-        _ => Err("is not supported; only 'postfix' is"),
+        b"postfix" => Ok(Protocol::Postfix),
+        b"opensmtpd" => Ok(Protocol::OpenSmtpd),
+        _ => Err("is neither 'postfix' nor 'opensmtpd'"),
     }
 }
 

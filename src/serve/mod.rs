@@ -6,13 +6,16 @@
 //! status. Whatever becomes of a child, the question is answered.
 
 mod answers;
+mod at_once;
 mod child;
+pub mod domains;
 mod in_turn;
+mod opensmtpd;
 mod postfix;
 mod question;
 mod text;
 
-use crate::options::Options;
+use crate::options::{Options, Protocol};
 use crate::sys;
 
 /// Does what the command does, and returns its exit status.
@@ -23,7 +26,10 @@ struct HungUp;
 
 /// Answers a mail server's questions until it closes standard input or output.
 /// The error is a message.
-pub fn serve(options: &mut Options, check: Check) -> Result<(), String> {
+pub fn serve(options: &mut Options, protocol: Protocol, check: Check) -> Result<(), String> {
     sys::child::reset_child_signal();
-    in_turn::serve(options, check)
+    match protocol {
+        Protocol::Postfix => in_turn::serve(options, check),
+        Protocol::OpenSmtpd => at_once::serve(options, check),
+    }
 }

@@ -16,6 +16,20 @@ pub struct Question<'a> {
     pub message: &'a [u8],
 }
 
+impl<'a> Question<'a> {
+    /// A question that says no more than the domain.
+    pub fn about(domain: &'a [u8]) -> Self {
+        Question {
+            domain,
+            recipient: b"",
+            sender: b"",
+            client: b"",
+            server: b"",
+            message: b"",
+        }
+    }
+}
+
 /// How a check ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {

@@ -78,6 +78,8 @@ impl Display for Unusable {
             Unusable::OtherVersion => {
                 "created by another version of smtpdcheck; remove it, and a new one will be created"
             }
+            // The file would have been created.
+            Unusable::System(Errno(libc::ENOENT)) => "no such directory",
             Unusable::System(error) => return error.fmt(f),
         })
     }

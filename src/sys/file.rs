@@ -70,6 +70,15 @@ pub fn open(path: &CStr, create: bool) -> Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// open(2) for reading, without waiting for anybody.
+pub fn open_to_read(path: &CStr) -> Result<File> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: `path` is a C string.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
 /// pread(2): reads at an offset. Returns how many bytes there are, which may
 /// be fewer than asked for.
 pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize> {
