@@ -1,4 +1,5 @@
-//! The gate, `smtpdcheck --serve postfix`, as a mail server runs and asks it.
+//! The gate, `smtpdcheck --serve`, as a mail server runs it, and as Postfix asks
+//! it. For OpenSMTPD, see [`filter`](super::filter).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -186,27 +187,48 @@ impl Gate {
         to.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// The same, where the gate may have closed its end.
+    /// Sends them while answers are taken, without which the gate may not read
+    /// so much.
+    pub fn send_meanwhile(&self, bytes: Vec<u8>) -> JoinHandle<()> {
+        let mut to = self.to.as_ref().unwrap().try_clone().unwrap();
+        thread::spawn(move || to.write_all(&bytes).unwrap())
+    }
+
+    /// Sends them where the gate may have closed its end.
     pub fn send_if_open(&self, bytes: impl AsRef<[u8]>) {
         let mut to = self.to.as_ref().unwrap();
         let _ = to.write_all(bytes.as_ref());
     }
 
-    /// The next answer, without the empty line at its end.
+    /// The next bytes that come, up to these.
     #[track_caller]
-    pub fn answer(&mut self) -> String {
+    pub fn take(&mut self, last: &[u8]) -> String {
         let until = Instant::now() + LIMIT;
         loop {
-            if let Some(end) = self.come.windows(2).position(|bytes| bytes == b"\n\n") {
-                let answer: Vec<u8> = self.come.drain(..end + 2).collect();
-                let answer = String::from_utf8(answer).unwrap();
-                let answer = answer.trim_end_matches('\n').to_owned();
-                let is_line = answer.starts_with("action=") && !answer.contains('\n');
-                assert!(is_line, "not an answer: {answer:?}");
-                return answer;
+            let ends = self.come.windows(last.len()).position(|end| end == last);
+            if let Some(start) = ends {
+                let taken = self.come.drain(..start + last.len()).collect();
+                return String::from_utf8(taken).unwrap();
             }
             assert!(self.read(until), "no answer: {:?}", self.come);
         }
+    }
+
+    /// The next answer, without the empty line at its end.
+    #[track_caller]
+    pub fn answer(&mut self) -> String {
+        let answer = self.take(b"\n\n");
+        let answer = answer.trim_end_matches('\n').to_owned();
+        let is_line = answer.starts_with("action=") && !answer.contains('\n');
+        assert!(is_line, "not an answer: {answer:?}");
+        answer
+    }
+
+    /// Nothing has come but what was taken.
+    #[track_caller]
+    pub fn has_no_more(&self, behind: &str) {
+        let come = String::from_utf8_lossy(&self.come);
+        assert_eq!(come, "", "behind {behind:?}");
     }
 
     /// Asks and waits for the answer: then there is no other.
@@ -220,7 +242,7 @@ impl Gate {
     #[track_caller]
     pub fn only_answer(&mut self) -> String {
         let answer = self.answer();
-        assert_eq!(self.come, b"", "behind {answer:?}");
+        self.has_no_more(&answer);
         answer
     }
 
@@ -327,7 +349,14 @@ impl Gate {
         let memory = number(&format!("/proc/{}/smaps_rollup", self.process()), "Rss:");
         [size, memory]
     }
+
+    pub fn belongings(&self) -> Belongings {
+        (self.memory(), self.descriptors(), self.children())
+    }
 }
+
+/// What a gate has: its memory, its descriptors and its children.
+pub type Belongings = ([u32; 2], Vec<String>, Vec<u32>);
 
 /// The number after a word at the beginning of a line of a file.
 fn number(path: &str, word: &str) -> u32 {

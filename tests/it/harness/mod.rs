@@ -2,6 +2,7 @@
 //! SMTP and name servers, private networks.
 
 pub mod dns;
+pub mod filter;
 pub mod gate;
 pub mod namespace;
 pub mod run;

@@ -1,11 +1,7 @@
 //! This machine at its limits, and what is left behind by many questions.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::thread;
-
-use super::{DEFER, DUNNO, Servers, ZONE, gate, no_stop};
-use crate::harness::gate::{End, Gate, Link, Request, Start};
+use super::{DEFER, DUNNO, Servers, ZONE, gate, no_stop, serve_many};
+use crate::harness::gate::{End, Link, Request, Start};
 use crate::harness::run::{has, has_all, has_glibc};
 use crate::harness::{dns, namespace};
 
@@ -186,24 +182,6 @@ fn closed_standard_descriptors() {
     });
 }
 
-/// A server that is up, which keeps nothing of its sessions.
-fn serve_many() {
-    let listener = TcpListener::bind("127.0.0.2:25").unwrap();
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            // It fails if the client has gone.
-            let _ = client.write_all(b"220 a.test\r\n");
-            let _ = client.read_to_end(&mut Vec::new());
-        }
-    });
-}
-
-/// What a gate has: its memory, its descriptors and its children.
-fn belongings(gate: &Gate) -> ([u32; 2], Vec<String>, Vec<u32>) {
-    (gate.memory(), gate.descriptors(), gate.children())
-}
-
 /// Half of the questions need a child.
 fn ask_many(questions: u32) {
     let _names = dns::serve(ZONE);
@@ -223,7 +201,7 @@ fn ask_many(questions: u32) {
                 assert_eq!(gate.ask(&request), answer, "{n}");
             }
         }
-        belongings(&gate)
+        gate.belongings()
     };
     let before = ask(100);
     let after = ask(questions / 4);
@@ -261,7 +239,7 @@ fn nothing_is_left_of_failures() {
                     let answer = gate.ask(&Request::to("u@up.test"));
                     assert!(!answer.contains("DEFER"), "{answer}");
                 }
-                belongings(&gate)
+                gate.belongings()
             };
             assert_eq!(ask(20), ask(500), "{limit}");
         }

@@ -1,12 +1,19 @@
-//! The gate: Postfix's questions and its answers.
+//! The gate: a mail server's questions and its answers. Those of Postfix, but
+//! for `domains` and `opensmtpd`.
 
 mod answers;
 mod deferred;
+mod domains;
 mod end;
 mod machine;
 mod message;
+mod opensmtpd;
 mod requests;
 mod usage;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
 
 use crate::harness::dns::{self, NameServer};
 use crate::harness::gate::Start;
@@ -52,6 +59,19 @@ impl Servers {
             silent: Port::smtp().serve("127.0.0.5", SILENT),
         }
     }
+}
+
+/// A server that is up, which keeps nothing of its sessions.
+fn serve_many() {
+    let listener = TcpListener::bind("127.0.0.2:25").unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            // It fails if the client has gone.
+            let _ = client.write_all(b"220 a.test\r\n");
+            let _ = client.read_to_end(&mut Vec::new());
+        }
+    });
 }
 
 /// A gate with a timeout that tells an answer from a deadline.

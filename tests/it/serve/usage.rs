@@ -13,7 +13,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("--serve=", "--serve ''"),
     (
         "--serve sendmail",
-        "--serve 'sendmail' is not supported; only 'postfix' is",
+        "--serve 'sendmail' is neither 'postfix' nor 'opensmtpd'",
     ),
     ("--serve Postfix", "--serve 'Postfix'"),
     ("--serve postfix mx.test", "--serve"),
