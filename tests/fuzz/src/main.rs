@@ -36,6 +36,7 @@ mod probe {
 }
 #[path = "../../../src/serve"]
 mod serve {
+    pub mod opensmtpd;
     pub mod postfix;
     pub mod question;
     pub mod text;
@@ -46,6 +47,7 @@ mod store;
 mod cache_target;
 mod greeting_target;
 mod message_target;
+mod opensmtpd_target;
 mod policy_target;
 mod server_target;
 mod verdict_target;
@@ -64,6 +66,7 @@ type Target = fn(&mut Random);
 const TARGETS: &[(&str, Target, u64)] = &[
     ("greeting", greeting_target::one, 1),
     ("message", message_target::one, 1),
+    ("opensmtpd", opensmtpd_target::one, 1),
     ("policy", policy_target::one, 1),
     // Miri reads less of a file than it was asked for, as no system does.
     #[cfg(not(miri))]
