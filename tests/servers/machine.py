@@ -3,8 +3,9 @@ network, processes and file system. Nothing that happens there is visible
 outside, and nothing is left when it ends.
 
 It has the files of this machine and of the packages that `install` has
-fetched; what is written is kept in memory. Port 25 is free, and the network is
-127.0.0.0/8 and ::1.
+fetched, or those of another release of Debian, as `system` has made it; what is
+written is kept in memory. Port 25 is free, and the network is 127.0.0.0/8 and
+::1.
 """
 
 import glob
@@ -62,18 +63,18 @@ def read(path):
         return file.read()
 
 
-def set_up():
-    """Makes the machine, in new namespaces."""
+def enter(system):
+    """Makes the files of the machine, in new namespaces, and makes them the
+    root of this process, which had better start its program anew: Python looks
+    there for its own files. `system` is what `system` has made, or "/"."""
     program = os.environ.get("SMTPDCHECK") or os.path.join(SOURCE, "target/smtpdcheck")
-    with open(program, "rb") as file:
-        program = file.read()
     root = f"{MACHINE}/root"
     os.makedirs(MACHINE, exist_ok=True)
     sh(f"""
         mount -t tmpfs tmpfs {MACHINE}
         cd {MACHINE}
         mkdir upper work root
-        mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+        mount -t overlay -o lowerdir={system},upperdir=upper,workdir=work overlay root
         mount -t proc proc root/proc
         mount -t sysfs sysfs root/sys
         mount --rbind /dev root/dev
@@ -84,10 +85,20 @@ def set_up():
         mkdir -p {root}{SOURCE}
         mount -o bind,ro {SOURCE} {root}{SOURCE}
     """)
-    for package in sorted(glob.glob(f"{PACKAGES}/*.deb")):
-        sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C {root}")
+    if system == "/":
+        for package in sorted(glob.glob(f"{PACKAGES}/*.deb")):
+            sh(f"dpkg-deb --fsys-tarfile {package} | tar -x --keep-directory-symlink -C {root}")
+    with open(program, "rb") as file:
+        program = file.read()
+    with open(root + PROGRAM, "wb") as file:
+        file.write(program)
+    os.chmod(root + PROGRAM, 0o755)
     os.chroot(root)
     os.chdir("/")
+
+
+def set_up():
+    """Makes the rest of the machine."""
     for i, user in enumerate(GROUPS):
         with open("/etc/group", "a") as file:
             file.write(f"{user}:x:{60000 + i}:\n")
@@ -95,9 +106,6 @@ def set_up():
         with open("/etc/passwd", "a") as file:
             file.write(f"{user}:x:{60000 + i}:{60000 + i}::/nonexistent:/bin/false\n")
     os.makedirs("/var/lib/opensmtpd/empty", exist_ok=True)
-    with open(PROGRAM, "wb") as file:
-        file.write(program)
-    os.chmod(PROGRAM, 0o755)
     socket.sethostname("mx.test")
     hosts("")
     name_servers("")

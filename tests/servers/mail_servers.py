@@ -202,7 +202,7 @@ class PostfixAtItsLimits(Case):
 
 
 class Exim(MailServer, Case):
-    CLEAN = r"SMTP connection from \S+ closed by QUIT$"
+    CLEAN = r"SMTP connection from \S+ (?:D=\S+ )?closed by QUIT$"
 
     def start_server(self):
         write(f"{self.folder}/conf", f"""
