@@ -1,16 +1,15 @@
 """The gate for Postfix and two hundred clients at once."""
 
 import collections
-import re
 import socketserver
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from machine import SLACK, sh, wait_for, write
+from machine import SLACK, sh, wait_for
 from postfix import PATIENT
-from secondary import DEFERRED, MX1, MX2, MX2_V6, Secondary, recipients_of
+from secondary import DEFERRED, MX1, Secondary, recipients_of
 
 
 class LateGreeting(socketserver.ThreadingTCPServer):
@@ -63,35 +62,6 @@ class GateLoad(Secondary):
         with ThreadPoolExecutor(self.COUNT) as pool:
             list(pool.map(client, range(self.COUNT)))
         return answers, waits
-
-    def start_unbound(self):
-        """A name server for a crowd: dnsmasq's socket holds some 280 queries,
-        and the rest is lost."""
-        self.name_server.stop()
-        write(
-            f"{self.folder}/unbound.conf",
-            f"""
-server:
-    interface: 192.0.2.5
-    access-control: 192.0.2.0/24 allow
-    so-rcvbuf: 4m
-    username: ""
-    chroot: ""
-    directory: "{self.folder}"
-    pidfile: ""
-    use-syslog: no
-    do-daemonize: no
-    module-config: "iterator"
-    local-zone: org. static
-    local-data: "mx1.example.org. A {MX1}"
-    local-data: "mx2.example.org. A {MX2}"
-    local-data: "mx2.example.org. AAAA {MX2_V6}"
-    local-data: "example.org. MX 10 mx1.example.org."
-    local-data: "example.org. MX 20 mx2.example.org."
-""",
-        )
-        server = self.start(["/usr/sbin/unbound", "-d", "-c", f"{self.folder}/unbound.conf"])
-        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "unbound", server.log)
 
     def setUp(self):
         super().setUp()

@@ -2,8 +2,9 @@
 own. The sender's machine, the one that the tests run on, routes between them
 and is their name server.
 
-The secondary is a Postfix with the files of examples/postfix as they are. What
-a test needs besides is appended.
+The primary is a Postfix. So is the secondary here, with the files of
+examples/postfix as they are; what a test needs besides is appended. For another
+secondary, see opensmtpd.py.
 """
 
 import os
@@ -29,17 +30,24 @@ host-record=both.example.org,{MX2}
 mx-host=example.org,mx1.example.org,10
 mx-host=example.org,mx2.example.org,20
 mx-host=other.example,mx1.example.org,10
+mx-host=second.example,mx1.example.org,10
+mx-host=second.example,mx2.example.org,20
 """
 
 # What the client is told while the primary is up.
 DEFERRED = "4.3.2 <{}>: Recipient address rejected: Please use mx1.example.org"
 
-# What the secondary must not log: the gate was dead, mute or too slow, or a program failed. (That Postfix
-# does not like its folders, when it starts, is not meant.)
-TROUBLE = r"^(?!.*postfix-script).*(problem talking to server|warning:|error:|fatal:|panic:)"
 
+class Network(Case):
+    """Whatever the secondary is: a subclass starts it as `self.secondary`, and
+    says what it answers and must not log."""
 
-class Secondary(Case):
+    ACCEPTED = TROUBLE = ""
+
+    def deferred(self, address):
+        """The whole answer to a recipient while the primary is up."""
+        raise NotImplementedError
+
     def setUp(self):
         for name, here, there in [("mx1", "192.0.2.1", MX1), ("mx2", "192.0.2.5", MX2)]:
             sh(f"""
@@ -67,6 +75,45 @@ class Secondary(Case):
         self.box = f"{self.folder}/box"
         sh(f"mkdir {self.box}; chown postfix {self.box}")
 
+    def start_unbound(self, domains=()):
+        """A name server for a crowd: dnsmasq's socket holds some 280 queries,
+        and the rest is lost. `domains` have the same mail servers as
+        example.org."""
+        local = "".join(
+            f"""
+    local-zone: {domain}. static
+    local-data: "{domain}. MX 10 mx1.example.org."
+    local-data: "{domain}. MX 20 mx2.example.org."
+"""
+            for domain in domains
+        )
+        self.name_server.stop()
+        write(
+            f"{self.folder}/unbound.conf",
+            f"""
+server:
+    interface: 192.0.2.5
+    access-control: 192.0.2.0/24 allow
+    so-rcvbuf: 4m
+    username: ""
+    chroot: ""
+    directory: "{self.folder}"
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    module-config: "iterator"
+    local-zone: org. static
+    local-data: "mx1.example.org. A {MX1}"
+    local-data: "mx2.example.org. A {MX2}"
+    local-data: "mx2.example.org. AAAA {MX2_V6}"
+    local-data: "example.org. MX 10 mx1.example.org."
+    local-data: "example.org. MX 20 mx2.example.org."
+"""
+            + local,
+        )
+        server = self.start(["/usr/sbin/unbound", "-d", "-c", f"{self.folder}/unbound.conf"])
+        wait_for(lambda: sh("ss -Hlun 'sport = :53'").strip(), "unbound", server.log)
+
     def start_primary(self, main=""):
         self.primary = Postfix(
             self,
@@ -86,6 +133,79 @@ virtual_gid_maps = static:60000
             """,
             wrapper="ip netns exec mx1",
         )
+
+    def session(self, client=STRANGER, port=25):
+        """A session of a client with the secondary."""
+        server = MX2_V6 if ":" in client else MX2
+        session = smtplib.SMTP(server, port, local_hostname="client.test", timeout=60, source_address=(client, 0))
+        self.addCleanup(session.close)
+        session.ehlo()
+        return session
+
+    def ask(self, recipients=("to@example.org",), sender="from@sender.test", client=STRANGER):
+        """The secondary's answers to the recipients of one message, which is
+        then given up."""
+        session = self.session(client)
+        answers = recipients_of(session, recipients, sender)
+        session.close()
+        return answers
+
+    def defers(self, address="to@example.org", **options):
+        """The recipient is deferred, and the primary named."""
+        self.assertEqual(self.ask([address], **options), [self.deferred(address)], self.log())
+
+    def accepts(self, address="to@example.org", **options):
+        self.assertEqual(self.ask([address], **options), [self.ACCEPTED], self.log())
+
+    def log(self):
+        """The end of the secondary's log, to say with a failure."""
+        return self.secondary.log()[-3000:]
+
+    def connections(self):
+        """How many connections the primary has seen."""
+        return len(re.findall(r"smtpd\[\d+\]: connect from", self.primary.log()))
+
+    def no_trouble(self):
+        lines = [line for line in self.secondary.log().splitlines() if re.search(self.TROUBLE, line)]
+        self.assertEqual(lines, [], self.log())
+
+    def clean_primary(self, connections):
+        """The primary has logged this many connections and nothing else: the
+        client has said QUIT and no more."""
+        pattern = r"smtpd\[\d+\]: disconnect from unknown\[192\.0\.2\.6\] quit=1 commands=1\n"
+        log = self.primary.log
+        wait_for(lambda: len(re.findall(pattern, log())) >= connections, "the primary's log", log)
+        lines = [line for line in log().splitlines() if "smtpd[" in line]
+        self.assertEqual(len(lines), 2 * connections, "\n".join(lines))
+        self.assertNotRegex(log(), r"lost connection|warning:|error:|fatal:|panic:")
+
+    def primary_signal(self, number):
+        for pid in sh("ip netns pids mx1").split():
+            os.kill(int(pid), number)
+
+    # How the primary goes down, and how it comes up again.
+    def ways(self):
+        return {
+            "is stopped": (self.primary.stop, self.primary.start),
+            "hangs": (lambda: self.primary_signal(signal.SIGSTOP), lambda: self.primary_signal(signal.SIGCONT)),
+            "is unplugged": (lambda: sh("ip link set mx1 down"), lambda: sh("ip link set mx1 up")),
+            "is swallowed": (
+                lambda: sh(f"ip route add blackhole {MX1}/32"),
+                lambda: sh(f"ip route del blackhole {MX1}/32"),
+            ),
+        }
+
+
+class Secondary(Network):
+    """With a Postfix as secondary."""
+
+    ACCEPTED = "250 2.1.5 Ok"
+    # The gate was dead, mute or too slow, or a program failed. (That Postfix does not like its folders, when it
+    # starts, is not meant.)
+    TROUBLE = r"^(?!.*postfix-script).*(problem talking to server|warning:|error:|fatal:|panic:)"
+
+    def deferred(self, address):
+        return f"450 {DEFERRED.format(address)}"
 
     def start_secondary(self, example="master.cf", arguments="", main="", chroot="y", edit=str):
         """`arguments` are the gate's, after those of the example; `edit`
@@ -113,57 +233,6 @@ default_process_limit = 250
             + f"{service.rstrip()} {arguments}\n",
             wrapper="ip netns exec mx2",
         )
-
-    def session(self, client=STRANGER):
-        """A session of a client with the secondary."""
-        server = MX2_V6 if ":" in client else MX2
-        session = smtplib.SMTP(server, 25, local_hostname="client.test", timeout=60, source_address=(client, 0))
-        self.addCleanup(session.close)
-        session.ehlo()
-        return session
-
-    def ask(self, recipients=("to@example.org",), sender="from@sender.test", client=STRANGER):
-        """The secondary's answers to the recipients of one message, which is
-        then given up."""
-        session = self.session(client)
-        answers = recipients_of(session, recipients, sender)
-        session.close()
-        return answers
-
-    def defers(self, address="to@example.org", **options):
-        """The recipient is deferred, and the primary named."""
-        self.assertEqual(self.ask([address], **options), [f"450 {DEFERRED.format(address)}"], self.log())
-
-    def accepts(self, address="to@example.org", **options):
-        self.assertEqual(self.ask([address], **options), ["250 2.1.5 Ok"], self.log())
-
-    def log(self):
-        """The end of the secondary's log, to say with a failure."""
-        return self.secondary.log()[-3000:]
-
-    def connections(self):
-        """How many connections the primary has seen."""
-        return len(re.findall(r"smtpd\[\d+\]: connect from", self.primary.log()))
-
-    def no_trouble(self):
-        lines = [line for line in self.secondary.log().splitlines() if re.search(TROUBLE, line)]
-        self.assertEqual(lines, [], self.log())
-
-    def primary_signal(self, number):
-        for pid in sh("ip netns pids mx1").split():
-            os.kill(int(pid), number)
-
-    # How the primary goes down, and how it comes up again.
-    def ways(self):
-        return {
-            "is stopped": (self.primary.stop, self.primary.start),
-            "hangs": (lambda: self.primary_signal(signal.SIGSTOP), lambda: self.primary_signal(signal.SIGCONT)),
-            "is unplugged": (lambda: sh("ip link set mx1 down"), lambda: sh("ip link set mx1 up")),
-            "is swallowed": (
-                lambda: sh(f"ip route add blackhole {MX1}/32"),
-                lambda: sh(f"ip route del blackhole {MX1}/32"),
-            ),
-        }
 
 
 def users(count):
