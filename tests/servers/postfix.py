@@ -1,5 +1,6 @@
 """A Postfix with the configuration of a test."""
 
+import glob
 import os
 import re
 import textwrap
@@ -113,3 +114,15 @@ class Postfix:
 
     def log(self):
         return read(f"{self.folder}/maillog")
+
+    def queue_files(self):
+        paths = [glob.glob(f"{self.folder}/queue/{queue}/**", recursive=True) for queue in ["incoming", "active", "deferred"]]
+        return [path for path in sum(paths, []) if os.path.isfile(path)]
+
+    def queue_list(self):
+        return sh(f"postqueue -c {self.folder}/etc -p")
+
+    def try_again(self):
+        """Delivers what is queued. A queue manager that finds a message still
+        being delivered skips it until it is started again."""
+        self.command("postfix reload >/dev/null 2>&1")
