@@ -41,7 +41,7 @@ class Gate(OpenSmtpdSecondary):
         self.defers("TO@EXAMPLE.org")
         self.defers(client="2001:db8:2::1")
         self.clean_primary(4)
-        deferral = r'command="rcpt TO:<to@example\.org>" result="450 4\.3\.2 Please use mx1\.example\.org"'
+        deferral = r'command="(?i:rcpt to):<to@example\.org>" result="450 4\.3\.2 Please use mx1\.example\.org"'
         self.logged(rf"\w+ smtp failed-command {deferral}")
         self.primary.stop()
         session = self.session()

@@ -11,6 +11,7 @@ from secondary import OWN_NETWORK, Network, users
 
 EXAMPLES = f"{SOURCE}/examples/opensmtpd"
 CONF = "/etc/smtpd.conf"
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # The end of the filter's options in both examples of smtpd.conf.
 FILTER = re.compile(r'^(filter smtpdcheck proc-exec (?:.*\\\n)*.*)(" user \w+)$', re.M)
 
@@ -24,6 +25,9 @@ class OpenSmtpd:
         case.addCleanup(self.stop)
         sh("rm -rf /var/spool/smtpd; mkdir -m 711 /var/spool/smtpd")
         sh("chgrp opensmtpq /usr/sbin/smtpctl; chmod g+s /usr/sbin/smtpctl")
+        # OpenSMTPD 7 does not start without it; nothing here is checked with it.
+        if not os.path.exists(AUTHORITIES):
+            write(AUTHORITIES, "")
 
     def start(self):
         self.launch()
