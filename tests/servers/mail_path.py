@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import machine
+from exim import EximSecondary
 from machine import wait_for
 from opensmtpd import OpenSmtpdSecondary
 from postfix import HURRY, PATIENT, Postfix
@@ -146,7 +147,7 @@ class MailPath:
         # The gate answers two seconds after its timeout at the latest.
         self.assertLess(longest, 1 + 2 + machine.SLACK)
         for log in [sender.log(), self.secondary.log(), self.primary.log()]:
-            self.assertNotRegex(log, r"status=bounced|PermFail|fatal:|panic:|problem talking to server|lost processor")
+            self.assertNotRegex(log, r"status=bounced|PermFail| \*\* |fatal:|panic|problem talking to server|lost processor")
 
     def send_and_flip(self):
         """Sends messages for as long as the primary goes down and up; returns
@@ -186,3 +187,12 @@ class ByOpenSmtpd(MailPath, OpenSmtpdSecondary):
     def start_prompt_secondary(self, cache):
         """It tries again after 400 seconds, and that cannot be changed."""
         self.start_secondary("--timeout 1" + (" --cache-ttl 1 --cache-up-ttl 1" if cache else ""), cache=cache)
+
+
+class ByExim(MailPath, EximSecondary):
+    ACCEPTED_MESSAGE = r"(\S+) <= from@sender\.test "
+    DEFERRAL = r"F=<from@sender\.test> temporarily rejected RCPT .*: Please use mx1\.example\.org"
+
+    def start_prompt_secondary(self, cache):
+        cached = " --cache-ttl 1 --cache-up-ttl 1" if cache else ""
+        self.start_secondary(f"--timeout 1{cached}", cache=cache, hurry=True)
