@@ -1,5 +1,6 @@
 //! The command line, and the texts that explain it.
 
+mod configurations;
 mod mx;
 mod servers;
 mod slips;

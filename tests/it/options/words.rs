@@ -11,16 +11,16 @@ fn help() -> String {
     Check::words("--help").run().stdout
 }
 
-fn manual() -> String {
+pub fn manual() -> String {
     text("src/smtpdcheck.1")
 }
 
-fn readme() -> String {
+pub fn readme() -> String {
     text("README.md")
 }
 
 /// The text of a file of the project.
-fn text(path: &str) -> String {
+pub fn text(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -187,6 +187,55 @@ fn the_help_fits_a_screen_and_explains_the_exit_status() {
         let explained = |line: &str| line.trim_start().starts_with(&format!("{status}  "));
         assert!(statuses.lines().any(explained), "{help}");
     }
+}
+
+/// The protocols of `--serve`, as the first lines of the help name them.
+fn protocols(help: &str) -> Vec<&str> {
+    let mut lines = help.lines();
+    let usage = lines.find_map(|line| line.split_once("--serve "));
+    usage.unwrap().1.split('|').collect()
+}
+
+#[test]
+fn every_text_names_every_protocol_and_no_other() {
+    let (help, manual, readme) = (help(), manual(), readme());
+    let protocols = protocols(&help);
+    let description = |entries: Vec<Entry>| {
+        let mut entries = entries.into_iter();
+        let serve = entries.find(|(names, _)| names.contains("--serve"));
+        serve.unwrap().1
+    };
+    let (help, row) = (description(help_entries()), description(readme_entries()));
+    let headings = readme.lines().filter_map(|line| line.strip_prefix("## "));
+    let headings: Vec<_> = headings.map(str::to_lowercase).collect();
+    for protocol in &protocols {
+        let check = Check::words("--stop 127.0.0.9 --serve").arguments([protocol]);
+        check.run().prints("");
+        assert!(help.contains(protocol), "help: {protocol}");
+        assert!(row.contains(&format!("`{protocol}`")), "README: {protocol}");
+        let section = format!("use with {protocol}");
+        assert!(headings.contains(&section), "README: {section}");
+        let section = format!(".Sh SERVING {}\n", protocol.to_uppercase());
+        assert!(manual.contains(&section), "manual: {section}");
+    }
+    // In the synopsis and in the list of options.
+    let all = format!("Fl -serve Cm {}", protocols.join(" | "));
+    let lines = manual.lines().filter(|line| line.ends_with(&all));
+    assert_eq!(lines.count(), 2, "manual: {all}");
+    let named = manual
+        .lines()
+        .filter_map(|line| line.split_once("Fl -serve Cm "));
+    for word in named.flat_map(|(_, words)| words.split([' ', '|', ',', '.'])) {
+        assert!(
+            word.is_empty() || protocols.contains(&word),
+            "manual: {word}"
+        );
+    }
+    let refused = Check::words("--stop 127.0.0.9 --serve sendmail")
+        .run()
+        .stderr;
+    let quoted = |protocol: &&str| refused.contains(&format!("'{protocol}'"));
+    assert!(protocols.iter().all(quoted), "{refused}");
 }
 
 #[test]
