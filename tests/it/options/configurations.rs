@@ -108,6 +108,7 @@ const SHOWN: &[(&str, &[&str])] = &[
         &["postfix/master.cf", "postfix/master-cache.cf"],
     ),
     ("check_policy_service {", &["postfix/main.cf"]),
+    ("proc-exec", &["opensmtpd/smtpd.conf"]),
 ];
 
 #[test]
