@@ -137,14 +137,15 @@ class Gate(OpenSmtpdSecondary):
         self.accepts(second)
         self.defers()
         self.no_trouble()
-        # Without name servers, who is asked about cannot be told.
+        # Without name servers; smtpd has looked this client up before.
+        session = self.session()
         self.name_server.stop()
-        self.accepts(second)
+        self.assertEqual(recipients_of(session, [second]), [self.ACCEPTED])
         self.no_trouble()
-        self.accepts()
+        self.assertEqual(recipients_of(session, ["to@example.org"]), [self.ACCEPTED])
         self.logged(r"smtpdcheck: smtpdcheck: cannot look up the mail servers of 'example\.org': .*")
         os.remove("/etc/smtpd/domains")
-        self.accepts()
+        self.assertEqual(recipients_of(session, ["to@example.org"]), [self.ACCEPTED])
         self.logged(r"smtpdcheck: smtpdcheck: .*'/etc/smtpd/domains'.*")
 
     def test_log(self):
