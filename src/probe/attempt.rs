@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE};
-use libc::{ENFILE, ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
+use libc::{EAFNOSUPPORT, EAGAIN, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS};
+use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 
 use super::greeting::Greeting;
 use crate::escape::Escaped;
@@ -122,6 +122,11 @@ impl Attempt {
         matches!(&self.outcome, Some(outcome) if outcome.result.is_ok())
     }
 
+    /// Changes when it goes on.
+    pub fn progress(&self) -> (bool, bool, usize) {
+        (self.connected.is_some(), self.outcome.is_some(), self.count)
+    }
+
     /// Goes on when what it waited for has happened. With `keep_text` the
     /// outcome says how the greeting begins.
     pub fn proceed(&mut self, now: Instant, keep_text: bool) {
@@ -138,6 +143,17 @@ impl Attempt {
         while let Some(stream) = &self.stream {
             let mut buffer = [0; 512];
             let length = match process::read(stream.as_raw_fd(), &mut buffer) {
+                // Linux ends an attempt that gets an ICMP error, but only
+                // queues the error if connect(2) or read(2) is at work on the
+                // socket in that moment.
+                Err(Errno(EAGAIN))
+                    if self.connected.is_some()
+                        && net::take_icmp_error(stream)
+                        && !net::is_connected(stream) =>
+                {
+                    self.connected = None;
+                    return Err(Errno(EHOSTUNREACH));
+                }
                 Err(Errno(EAGAIN)) => None,
                 length => Some(length?),
             };

@@ -236,8 +236,9 @@ impl Probe {
     /// What an attempt waited for has happened.
     pub fn proceed(&mut self, attempt: usize, now: Instant, keep_text: bool) {
         let attempt = &mut self.attempts[attempt];
-        self.has_progressed |= attempt.outcome.is_none();
+        let (had_outcome, before) = (attempt.outcome.is_some(), attempt.progress());
         attempt.proceed(now, keep_text);
+        self.has_progressed |= !had_outcome && attempt.progress() != before;
         if attempt.is_up() {
             if self.up.is_none() {
                 self.decide(true, now);

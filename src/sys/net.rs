@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::ptr;
 
 use libc::{c_int, socklen_t};
 
@@ -84,6 +85,21 @@ pub fn connect(stream: &TcpStream, address: &SocketAddr) -> Result<()> {
     let (name, length) = name(address);
     // SAFETY: the pointer and the length describe `name`.
     check(unsafe { libc::connect(stream.as_raw_fd(), (&raw const name).cast(), length) }).map(drop)
+}
+
+/// Takes an ICMP error out of the socket's error queue; whether there was one.
+/// While it is there, poll(2) returns `POLLERR` at once, and read(2) `EAGAIN`.
+pub fn take_icmp_error(stream: &TcpStream) -> bool {
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: nothing is written to a buffer of no length.
+    unsafe { libc::recv(stream.as_raw_fd(), ptr::null_mut(), 0, flags) >= 0 }
+}
+
+/// getpeername(2): whether it is connected; not before, nor after it has failed.
+pub fn is_connected(stream: &TcpStream) -> bool {
+    let mut length = 0;
+    // SAFETY: nothing is written to a buffer of no length.
+    unsafe { libc::getpeername(stream.as_raw_fd(), ptr::null_mut(), &raw mut length) == 0 }
 }
 
 /// A socket address as C has it.

@@ -297,3 +297,24 @@ class Weather(Case):
         for _ in range(5):
             self.answers(["--timeout=1", SILENT], "", least=1)
         self.answers(["--timeout=1", SILENT, "10:" + UP], UP, least=1)
+
+
+class NextHop(Case):
+    """A router so near that its answer comes while connect(2) is still at work."""
+
+    def test_icmp_while_connecting(self):
+        sh("""
+            ip netns add router
+            ip link add near type veth peer name eth0 netns router
+            ip address add 198.18.0.1/30 dev near
+            ip link set near up
+            ip -n router address add 198.18.0.2/30 dev eth0
+            ip -n router link set eth0 up
+            ip netns exec router sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0
+            ip route add 203.0.113.0/24 via 198.18.0.2
+        """)
+        self.addCleanup(sh, "ip link del near; ip netns del router")
+        # The router sends five errors at once, and then one a second.
+        for _ in range(5):
+            run = self.answers("-v --timeout 0.5 203.0.113.1", "", most=0.5)
+            self.assertRegex(run.stderr, r"203.0.113.1: unreachable \(<?\d+ ms\)")
