@@ -6,6 +6,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use libc::c_int;
+#[cfg(not(target_env = "musl"))]
+use libc::fcntl;
 
 use super::errno::{Errno, Result, check};
 
@@ -148,9 +150,27 @@ fn set_lock(file: &File, kind: c_int, offset: libc::off_t, length: libc::off_t) 
     lock.l_start = offset;
     lock.l_len = length;
     // SAFETY: the pointer is to a `flock` of ours.
-    match check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }) {
-        // POSIX allows both for a lock that somebody else has.
-        Err(Errno(libc::EACCES)) => Err(Errno(libc::EAGAIN)),
-        other => other.map(drop),
+    match unsafe { fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => Err(match Errno::latest() {
+            // POSIX allows both for a lock that somebody else has.
+            Errno(libc::EACCES) => Errno(libc::EAGAIN),
+            other => other,
+        }),
+        _ => Ok(()),
     }
+}
+
+/// fcntl(2), without what musl's own does for other commands.
+///
+/// # Safety
+/// The command takes a pointer to a `flock`, which it does not change.
+#[cfg(target_env = "musl")]
+unsafe fn fcntl(fd: c_int, command: c_int, lock: *const libc::flock) -> libc::c_long {
+    // The numbers in a `flock` have 64 bits on every machine.
+    #[cfg(not(target_pointer_width = "32"))]
+    use libc::SYS_fcntl;
+    #[cfg(target_pointer_width = "32")]
+    use libc::SYS_fcntl64 as SYS_fcntl;
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(SYS_fcntl, fd, command, lock) }
 }

@@ -142,6 +142,72 @@ unsafe extern "C" fn strstr(text: *const c_char, part: *const c_char) -> *const 
     text
 }
 
+/// strchr(3), for a character that is not NUL.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strchr(text: *const c_char, byte: c_int) -> *const c_char {
+    let mut text = text;
+    // SAFETY: the text ends with a NUL byte.
+    unsafe {
+        while *text != byte as c_char {
+            if *text == 0 {
+                return ptr::null();
+            }
+            text = text.add(1);
+        }
+    }
+    text
+}
+
+/// memchr(3).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn memchr(memory: *const c_void, byte: c_int, count: usize) -> *const c_void {
+    let memory = memory.cast::<u8>();
+    for i in 0..count {
+        // SAFETY: there are `count` bytes.
+        unsafe {
+            if *memory.add(i) == byte as u8 {
+                return memory.add(i).cast();
+            }
+        }
+    }
+    ptr::null()
+}
+
+/// strncpy(3).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strncpy(to: *mut c_char, from: *const c_char, count: usize) -> *mut c_char {
+    let mut from = from;
+    for i in 0..count {
+        // SAFETY: there is room for `count` bytes; the text ends with a NUL
+        // byte, behind which nothing is read.
+        unsafe {
+            *to.add(i) = *from;
+            from = from.add(usize::from(*from != 0));
+        }
+    }
+    to
+}
+
+/// strcpy(3).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strcpy(to: *mut c_char, from: *const c_char) -> *mut c_char {
+    // SAFETY: the text ends with a NUL byte, and there is room for it.
+    unsafe { strncpy(to, from, libc::strlen(from) + 1) }
+}
+
+/// calloc(3), for a size that does not overflow.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    // SAFETY: any size will do, and the memory has it.
+    unsafe {
+        let memory = libc::malloc(count * size);
+        if !memory.is_null() {
+            ptr::write_bytes(memory.cast::<u8>(), 0, count * size);
+        }
+        memory
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +245,59 @@ mod tests {
             // SAFETY: it is a C string.
             let length = unsafe { mbstowcs(ptr::null_mut(), text.as_ptr(), 0) };
             assert_eq!(length, text.count_bytes());
+        }
+    }
+
+    #[test]
+    fn bytes_are_found_as_by_the_c_library() {
+        for text in TEXTS {
+            for byte in [b'a', b'b', b'l', 0xff, 0x80, b'z'] {
+                let (start, byte) = (text.as_ptr(), c_int::from(byte));
+                // SAFETY: it is a C string.
+                let (found, expected) = unsafe { (strchr(start, byte), libc::strchr(start, byte)) };
+                assert_eq!(found, expected.cast_const());
+                for count in 0..=text.count_bytes() {
+                    // SAFETY: the text has as many bytes.
+                    let (found, expected) = unsafe {
+                        let start = start.cast();
+                        (memchr(start, byte, count), libc::memchr(start, byte, count))
+                    };
+                    assert_eq!(found, expected.cast_const());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_copied_as_by_the_c_library() {
+        for text in TEXTS {
+            for count in 0..=32 {
+                let (mut copy, mut expected) = ([b'x' as c_char; 32], [b'x' as c_char; 32]);
+                // SAFETY: there is room for 32 bytes.
+                unsafe {
+                    let end = strncpy(copy.as_mut_ptr(), text.as_ptr(), count);
+                    assert_eq!(end, copy.as_mut_ptr());
+                    libc::strncpy(expected.as_mut_ptr(), text.as_ptr(), count);
+                }
+                assert_eq!(copy, expected, "{count}");
+            }
+            let (mut copy, mut expected) = ([b'x' as c_char; 32], [b'x' as c_char; 32]);
+            // SAFETY: there is room for 32 bytes, and no text has more.
+            unsafe {
+                assert_eq!(strcpy(copy.as_mut_ptr(), text.as_ptr()), copy.as_mut_ptr());
+                libc::strcpy(expected.as_mut_ptr(), text.as_ptr());
+            }
+            assert_eq!(copy, expected);
+        }
+    }
+
+    #[test]
+    fn memory_is_cleared() {
+        // SAFETY: it is as large as was asked for, and freed once.
+        unsafe {
+            let memory = calloc(3, 5);
+            assert_eq!(memory.cast::<[u8; 15]>().read(), [0; 15]);
+            libc::free(memory);
         }
     }
 
