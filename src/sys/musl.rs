@@ -5,7 +5,7 @@
 //! The linker leaves out what a static program defines itself. Nothing but musl
 //! calls these functions.
 
-use std::ffi::{c_char, c_int, c_ulong, c_ulonglong, c_void};
+use std::ffi::{c_char, c_int, c_long, c_ulong, c_ulonglong, c_void};
 use std::ptr;
 
 /// qsort(3), for the few addresses of a host.
@@ -165,7 +165,7 @@ unsafe extern "C" fn memchr(memory: *const c_void, byte: c_int, count: usize) ->
     for i in 0..count {
         // SAFETY: there are `count` bytes.
         unsafe {
-            if *memory.add(i) == byte as u8 {
+            if c_int::from(*memory.add(i)) == byte & 0xff {
                 return memory.add(i).cast();
             }
         }
@@ -193,6 +193,20 @@ unsafe extern "C" fn strncpy(to: *mut c_char, from: *const c_char, count: usize)
 unsafe extern "C" fn strcpy(to: *mut c_char, from: *const c_char) -> *mut c_char {
     // SAFETY: the text ends with a NUL byte, and there is room for it.
     unsafe { strncpy(to, from, libc::strlen(from) + 1) }
+}
+
+/// sendmsg(2), without control messages.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn sendmsg(fd: c_int, message: *const c_void, flags: c_int) -> c_long {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_sendmsg, fd, message, flags) }
+}
+
+/// recvmsg(2), without control messages.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn recvmsg(fd: c_int, message: *mut c_void, flags: c_int) -> c_long {
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(libc::SYS_recvmsg, fd, message, flags) }
 }
 
 /// calloc(3), for a size that does not overflow.
@@ -289,6 +303,34 @@ mod tests {
             }
             assert_eq!(copy, expected);
         }
+    }
+
+    #[test]
+    fn messages_are_sent_and_received() {
+        let mut fds = [0; 2];
+        let (mut sent, mut received) = (*b"message", [0; 16]);
+        for (bytes, is_sent) in [(&mut sent[..], true), (&mut received[..], false)] {
+            // SAFETY: all zeros is a valid `msghdr`, and all pointers are ours.
+            let count = unsafe {
+                if is_sent {
+                    libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, fds.as_mut_ptr());
+                }
+                let mut part = libc::iovec {
+                    iov_base: bytes.as_mut_ptr().cast(),
+                    iov_len: bytes.len(),
+                };
+                let mut message: libc::msghdr = std::mem::zeroed();
+                (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+                match is_sent {
+                    true => sendmsg(fds[0], (&raw const message).cast(), 0),
+                    false => recvmsg(fds[1], (&raw mut message).cast(), 0),
+                }
+            };
+            assert_eq!(count, 7);
+        }
+        assert_eq!(&received[..7], b"message");
+        // SAFETY: they are open, and nobody else's.
+        let _ = fds.map(|fd| unsafe { libc::close(fd) });
     }
 
     #[test]
