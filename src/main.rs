@@ -28,11 +28,11 @@ use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use escape::Escaped;
-use lookup::{Resolver, mx};
+use lookup::Resolver;
+use lookup::mx::{self, Servers};
 use options::{Command, Options};
-use report::Report;
+use report::{Report, json};
 use serve::domains;
-use server::Server;
 use status::{FAILURE, NONE_UP, UP, WAITED};
 use store::Cache;
 use store::table::Unusable;
@@ -104,9 +104,12 @@ fn check(options: &mut Options, now: Instant) -> Result<i32, String> {
         Some(Err(Unusable::Busy)) => (None, None),
         Some(Err(why)) => (None, Some(why)),
     };
-    let status = match was_deferred_enough(options, cache.as_ref()) {
-        true => WAITED,
-        false => ask(options, &mut cache, now)?,
+    let status = match deferred_enough(options, cache.as_ref()) {
+        Some(age) => {
+            report_accepted(options, age, now)?;
+            WAITED
+        }
+        None => ask(options, &mut cache, now)?,
     };
     problem = problem.or_else(|| Some(Unusable::System(cache?.error()?)));
     let problem = problem.map(|why| about_file("cache", &options.cache, &why));
@@ -140,16 +143,39 @@ fn about_file(what: &str, path: &Option<Vec<u8>>, why: &dyn Display) -> String {
     format!("{what} '{path}': {why}")
 }
 
-/// Whether the message was first deferred so long ago that it is accepted now.
-fn was_deferred_enough(options: &Options, cache: Option<&Cache>) -> bool {
-    let (Some(limit), Some(key), Some(cache)) = (options.max_defer, &options.key, cache) else {
-        return false;
-    };
-    let age = cache.deferred_for(key).filter(|&age| age >= limit);
-    if let (Some(age), true) = (age, options.verbose) {
-        say(&report::accepted(key, age));
+/// How long ago the message was first deferred, in seconds, if that is so long
+/// that it is accepted now.
+fn deferred_enough(options: &Options, cache: Option<&Cache>) -> Option<u32> {
+    let (limit, key) = (options.max_defer?, options.key.as_ref()?);
+    cache?.deferred_for(key).filter(|&age| age >= limit)
+}
+
+/// Reports that a message is accepted for its age.
+fn report_accepted(options: &Options, age: u32, now: Instant) -> Result<(), String> {
+    let why = report::first_deferred(age);
+    if options.verbose {
+        let key = options.key.as_deref().unwrap_or_default();
+        say(&report::accepted(key, &why));
     }
-    age.is_some()
+    print_answer(options, String::new(), None, Some(&why), now)
+}
+
+/// Prints the answer; with `--json` these lines before it, and in its own what
+/// else decided.
+fn print_answer(
+    options: &Options,
+    mut lines: String,
+    answer: Option<&[u8]>,
+    cause: Option<&str>,
+    now: Instant,
+) -> Result<(), String> {
+    if options.json {
+        let domain = options.domain.as_deref();
+        json::add_answer(&mut lines, answer, domain, cause, now.elapsed());
+    } else if let Some(name) = answer {
+        lines = format!("{}\n", Escaped(name));
+    }
+    print(lines.as_bytes())
 }
 
 /// Asks the servers, unless one is known to be up. Prints which one it is, and
@@ -170,22 +196,22 @@ fn find_up(options: &mut Options, cache: &mut Option<Cache>, now: Instant) -> Re
         return Err("no --stop given, and the mail server did not report its own address".into());
     }
     let mut resolver = lookup::resolver();
+    let mut cause = None;
     if let Some(domain) = &options.domain {
-        options.servers = servers_of(domain, options, &mut resolver, now)?;
-        if options.servers.is_empty() {
-            return Ok(false);
-        }
+        let found = servers_of(domain, options, &mut resolver, now)?;
+        cause = report::no_records(&found);
+        options.servers = found.list;
     }
     let options = &*options;
-    let report = Report::new(options, say);
-    let answer = check::check(options, resolver, cache, &report, now)?;
-    let Some(server) = answer.and_then(|answer| options.servers.get(answer)) else {
-        return Ok(false);
-    };
-    let mut line = server.text.clone();
-    line.push(b'\n');
-    print(&line)?;
-    Ok(true)
+    let (mut answer, mut lines) = (None, String::new());
+    if !options.servers.is_empty() {
+        let report = Report::new(options, say);
+        (answer, lines) = check::check(options, resolver, cache, &report, now)?;
+    }
+    let name = answer.and_then(|answer| options.servers.get(answer));
+    let name = name.map(|server| &server.text[..]);
+    print_answer(options, lines, name, cause, now)?;
+    Ok(name.is_some())
 }
 
 /// The servers of a domain, as DNS lists them.
@@ -194,16 +220,15 @@ fn servers_of(
     options: &Options,
     resolver: &mut Resolver,
     now: Instant,
-) -> Result<Vec<Server>, String> {
+) -> Result<Servers, String> {
     let found = mx::look_up(resolver, domain, options.deadline(now));
     if options.verbose {
         say(&report::domain(domain, &found, now.elapsed()));
     }
-    let found = found.map_err(|why| {
+    found.map_err(|why| {
         let domain = Escaped(domain);
         format!("cannot look up the mail servers of '{domain}': {why}")
-    })?;
-    Ok(found.list)
+    })
 }
 
 /// Writes to standard output.

@@ -175,34 +175,51 @@ impl<'a> Findings<'a> {
     }
 
     /// Reports the servers whose results were not waited for, or not used.
-    pub fn report_rest(&self, answer: Answer, probes: &[Probe]) {
-        if !self.options.verbose {
-            return;
+    /// Returns all results as JSON, if they are wanted so.
+    pub fn report_rest(&self, answer: Answer, probes: &[Probe]) -> String {
+        let mut json = String::new();
+        if !self.options.verbose && !self.options.json {
+            return json;
         }
-        let servers = &self.options.servers;
-        let stop = self.verdict.sure_stop();
         for (i, item) in self.verdict.list.servers.iter().enumerate() {
-            let is_doubtful = matches!(
-                self.of_host[item.host].standing,
-                Standing::Doubtful | Standing::StopOrDoubtful
-            );
-            let why = if answer == Answer::NoStop && !is_doubtful {
-                Unneeded::NoStop
-            } else if self.verdict.known(item.host).stop == Some(true) {
-                Unneeded::Stop
-            } else if i > stop {
-                Unneeded::After(&servers[stop])
-            } else if self.verdict.excludes(stop, i) {
-                Unneeded::SamePriority(&servers[stop])
-            } else if is_doubtful {
-                Unneeded::Doubtful
-            } else if let Answer::Up(answer) = answer {
-                Unneeded::Answered(&servers[answer])
-            } else {
-                continue;
-            };
-            self.report.unneeded(&servers[i], &why, &probes[item.host]);
+            let (server, probe) = (&self.options.servers[i], &probes[item.host]);
+            let why = self.unneeded(answer, i);
+            if let (Some(why), true) = (&why, self.options.verbose) {
+                self.report.unneeded(server, why, probe);
+            }
+            if self.options.json {
+                let entry = self.of_host[item.host].entry;
+                self.report
+                    .add_json(&mut json, server, probe, entry, why.as_ref());
+            }
         }
+        json
+    }
+
+    /// Why the result of a server was not needed, if so.
+    fn unneeded(&self, answer: Answer, i: usize) -> Option<Unneeded<'a>> {
+        let servers = &self.options.servers;
+        let host = self.verdict.list.servers[i].host;
+        let stop = self.verdict.sure_stop();
+        let is_doubtful = matches!(
+            self.of_host[host].standing,
+            Standing::Doubtful | Standing::StopOrDoubtful
+        );
+        Some(if answer == Answer::NoStop && !is_doubtful {
+            Unneeded::NoStop
+        } else if self.verdict.known(host).stop == Some(true) {
+            Unneeded::Stop
+        } else if i > stop {
+            Unneeded::After(&servers[stop])
+        } else if self.verdict.excludes(stop, i) {
+            Unneeded::SamePriority(&servers[stop])
+        } else if is_doubtful {
+            Unneeded::Doubtful
+        } else if let Answer::Up(answer) = answer {
+            Unneeded::Answered(&servers[answer])
+        } else {
+            return None;
+        })
     }
 }
 

@@ -42,15 +42,16 @@ const NEGLIGIBLE: Duration = Duration::from_millis(250);
 /// How often to look whether another process has asked a server.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Finds the most preferred server that is up, as its index in the list. The
-/// error is a message about this machine, or about the `--stop` hosts.
+/// Finds the most preferred server that is up, as its index in the list, and
+/// all results as JSON, if they are wanted so. The error is a message about
+/// this machine, or about the `--stop` hosts.
 pub fn check(
     options: &Options,
     resolver: Resolver,
     cache: &mut Option<Cache>,
     report: &Report,
     begun: Instant,
-) -> Result<Option<usize>, String> {
+) -> Result<(Option<usize>, String), String> {
     // The process ends with the check: closing and freeing is left to it.
     let check = &mut *ManuallyDrop::new(Check::new(options, resolver, cache, report, begun)?);
     let mut now = Instant::now();
@@ -64,10 +65,10 @@ pub fn check(
             // A stop host leaves the answer open while its lookup may fail.
             if !is_open && !check.stops.is_pending() {
                 let answer = check.findings.verdict.answer();
-                check.findings.report_rest(answer, &check.probes);
+                let json = check.findings.report_rest(answer, &check.probes);
                 return match answer {
-                    Answer::Up(i) => Ok(Some(i)),
-                    Answer::NoneUp => Ok(None),
+                    Answer::Up(i) => Ok((Some(i), json)),
+                    Answer::NoneUp => Ok((None, json)),
                     Answer::NoStop => Err(no_stop(options)),
                 };
             }

@@ -57,7 +57,8 @@ impl Check<'_> {
         for i in 0..self.interests.owners.len() {
             if self.interests.polls.get(i + 1).is_some_and(is_ready) {
                 let (p, attempt) = self.interests.owners[i];
-                self.probes[p].proceed(attempt, now, self.options.verbose);
+                let keep_text = self.options.verbose || self.options.json;
+                self.probes[p].proceed(attempt, now, keep_text);
                 // Nothing may be begun that this has made unnecessary.
                 self.learn(p);
             }

@@ -45,6 +45,7 @@ Serving:
   --domains FILE    answer only for the domains in FILE, one a line
 Other:
   -v, --verbose     report each server's result on standard error
+  --json            print every server's result, and the answer, as JSON
   -h, --help        print this help
   -V, --version     print the version
 
@@ -123,6 +124,8 @@ pub struct Options {
     pub jobs: Option<u32>,
     /// Whether to report on each server.
     pub verbose: bool,
+    /// Whether to print results as JSON.
+    pub json: bool,
     /// The path of the cache.
     pub cache: Option<Vec<u8>>,
     /// How long the cache remembers a server that was slow to fail, in seconds.
@@ -163,6 +166,7 @@ impl Options {
             true if has_domain => Some(("--mx", "--serve")),
             true if self.jobs.is_some() => Some(("--jobs", "--serve")),
             true if has_key => Some(("--key", "--serve")),
+            true if self.json => Some(("--json", "--serve")),
             true if self.timeout.is_none() => Some(("--serve", "--timeout 0")),
             // It does not say who the sender is.
             _ if is_opensmtpd && defers => Some(("--max-defer", "--serve opensmtpd")),
@@ -211,6 +215,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
         families: [true; 2],
         jobs: None,
         verbose: false,
+        json: false,
         cache: None,
         cache_ttl: 60,
         cache_up_ttl: 0,
@@ -224,6 +229,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
             Arg::Short('4') => options.families[1] = false,
             Arg::Short('6') => options.families[0] = false,
             Arg::Short('v') | Arg::Long("verbose") => options.verbose = true,
+            Arg::Long("json") => options.json = true,
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Value(value) => options.servers.push(values::server(value.as_bytes())?),

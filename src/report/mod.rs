@@ -1,5 +1,7 @@
-//! What `--verbose` reports: a line a server, the facts first, then the words.
+//! What `--verbose` and `--json` report of each server: the facts first, then
+//! the words.
 
+pub mod json;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
@@ -61,10 +63,19 @@ pub fn domain(domain: &[u8], found: &Result<Servers, Unknown>, after: Duration) 
     format!("{}  mx    {text}\n", Escaped(domain))
 }
 
-/// The line about a message that is accepted because it was first deferred so
-/// many seconds ago.
-pub fn accepted(key: &[u8], age: u32) -> String {
-    format!("{}  accept  first deferred {age} s ago\n", Escaped(key))
+/// Why a message is accepted that was first deferred so many seconds ago.
+pub fn first_deferred(age: u32) -> String {
+    format!("first deferred {age} s ago")
+}
+
+/// The line about a message that is accepted.
+pub fn accepted(key: &[u8], why: &str) -> String {
+    format!("{}  accept  {why}\n", Escaped(key))
+}
+
+/// What a domain has in place of MX records.
+pub fn no_records(found: &Servers) -> Option<&'static str> {
+    text::kind(found.kind)
 }
 
 /// How to write the lines.
@@ -91,38 +102,55 @@ impl Report {
 
     /// A server proved up or down; the cache had `entry` of it.
     pub fn result(&self, server: &Server, probe: &Probe, entry: Entry, is_stop: bool) {
-        let state = match (is_stop, probe.up) {
-            (true, _) => "stop",
-            (false, Some(true)) => "up",
-            (false, _) => "down",
-        };
-        let why = text::result(&facts(server, probe, entry), self.timeout, probe.after);
+        let state = state(is_stop, probe.up);
+        let why = text::result(
+            &facts(server, probe, entry),
+            self.timeout,
+            Some(probe.after),
+        );
         self.line(server, state, &why);
     }
 
     /// At the end: a server was not waited for, or is not the answer though it
     /// is up.
     pub fn unneeded(&self, server: &Server, why: &Unneeded, probe: &Probe) {
-        match (why, probe.up) {
-            (Unneeded::Answered(_) | Unneeded::Stop, Some(_)) | (_, Some(false)) => {}
-            (Unneeded::Stop, None) => self.line(server, "stop", "matches --stop"),
+        if let Some((state, why)) = self.rest(server, why, probe) {
+            self.line(server, state, &why);
+        }
+    }
+
+    /// The state of a server that was not waited for, or is not the answer
+    /// though it is up, and why.
+    fn rest(
+        &self,
+        server: &Server,
+        why: &Unneeded,
+        probe: &Probe,
+    ) -> Option<(&'static str, String)> {
+        Some(match (why, probe.up) {
+            (Unneeded::Answered(_) | Unneeded::Stop, Some(_)) | (_, Some(false)) => return None,
+            (Unneeded::Stop, None) => ("stop", "matches --stop".into()),
             (Unneeded::NoStop, None) if probe.has_begun() => {
                 let facts = facts(server, probe, Entry::Absent);
-                let why = text::result(&facts, self.timeout, probe.after);
-                self.line(server, "skip", &format!("does not match --stop: {why}"));
+                let why = text::result(&facts, self.timeout, Some(probe.after));
+                ("skip", format!("does not match --stop: {why}"))
             }
-            _ => self.line(
-                server,
-                "skip",
-                &text::unneeded(why, probe.up, probe.has_begun()),
-            ),
-        }
+            _ => ("skip", text::unneeded(why, probe.up, probe.has_begun())),
+        })
     }
 
     fn line(&self, server: &Server, state: &str, why: &str) {
         let width = self.width;
         let name = Escaped(&server.text).to_string();
         (self.say)(&format!("{name:width$}  {state:4}  {why}\n"));
+    }
+}
+
+fn state(is_stop: bool, up: Option<bool>) -> &'static str {
+    match (is_stop, up) {
+        (true, _) => "stop",
+        (false, Some(true)) => "up",
+        (false, _) => "down",
     }
 }
 

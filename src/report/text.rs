@@ -1,4 +1,4 @@
-//! The words of `--verbose`. What came from the network has been escaped
+//! The words of `--verbose` and `--json`. What came from the network has been escaped
 //! where it was kept.
 
 use std::fmt::{self, Display, Formatter, Write};
@@ -12,8 +12,9 @@ use crate::lookup::mx::{Kind, Servers, Unknown};
 use crate::probe::attempt::{Attempt, Cause};
 use crate::sys::resolver::Family;
 
-/// Why a server is up or down; `after` is how long that took.
-pub fn result(facts: &[Fact], timeout: Duration, after: Duration) -> String {
+/// Why a server is up or down. `after` is how long that took; without it, there
+/// are no addresses and no measured times.
+pub fn result(facts: &[Fact], timeout: Duration, after: Option<Duration>) -> String {
     let mut text = String::new();
     for fact in facts {
         if matches!(fact, Fact::Attempt(attempt) if attempt.outcome.is_none()) {
@@ -24,6 +25,9 @@ pub fn result(facts: &[Fact], timeout: Duration, after: Duration) -> String {
             text.push_str("; ");
         }
         // A string takes all that is written to it, here and below.
+        if let (Fact::Attempt(of), Some(_)) = (fact, after) {
+            let _ = write!(text, "{}: ", Address(of.address));
+        }
         let _ = match fact {
             Fact::Remembered(is_up, age) => {
                 let state = if *is_up { "up" } else { "down" };
@@ -34,17 +38,35 @@ pub fn result(facts: &[Fact], timeout: Duration, after: Duration) -> String {
                 "remembered; another process has been asking again for {age} s"
             ),
             Fact::Address(address) => write!(text, "{}", Address(*address)),
-            Fact::Attempt(of) => {
-                let _ = write!(text, "{}: ", Address(of.address));
-                attempt(&mut text, of, timeout)
-            }
-            Fact::Lookup(family, why) => lookup(&mut text, *family, *why, timeout, after),
+            Fact::Attempt(of) => attempt(&mut text, of, timeout),
+            Fact::Lookup(family, why) => lookup(&mut text, *family, *why, timeout),
             Fact::NotAHost => text.write_str("neither a host name nor an address"),
             Fact::NoSuchInterface => text.write_str("no such interface"),
             Fact::NoAddress(family) => write!(text, "no {} address", name(*family)),
         };
+        if let Some(after) = after {
+            let _ = time(&mut text, fact, after);
+        }
     }
     text
+}
+
+/// How long it took, where the words do not say so.
+fn time(text: &mut String, fact: &Fact, after: Duration) -> fmt::Result {
+    let (what, after) = match fact {
+        Fact::Attempt(Attempt {
+            outcome: Some(outcome),
+            connected,
+            ..
+        }) => match (outcome.result, connected) {
+            (Err(Cause::OutOfTime), None) => return Ok(()),
+            (Err(Cause::OutOfTime), Some(after)) => ("connected after ", *after),
+            _ => ("", outcome.after),
+        },
+        Fact::Lookup(_, Failure::NoSuchHost | Failure::NameServer) => ("", after),
+        _ => return Ok(()),
+    };
+    write!(text, " ({what}{})", Time(after))
 }
 
 /// Why a server was not waited for, or is not the answer though it is up.
@@ -74,10 +96,8 @@ pub fn domain(found: &Result<Servers, Unknown>, after: Duration) -> String {
     // A string takes all that is written to it, here and below.
     let _ = match found {
         Ok(servers) => text.write_str(match servers.kind {
-            Kind::Records => "",
-            Kind::NullRecord => "accepts no mail (null MX)",
             Kind::NoRecord => "no MX record: ",
-            Kind::NoDomain => "no such domain",
+            other => kind(other).unwrap_or_default(),
         }),
         Err(why) => write!(text, "{why}"),
     };
@@ -90,64 +110,64 @@ pub fn domain(found: &Result<Servers, Unknown>, after: Duration) -> String {
     text
 }
 
+/// What a domain has in place of MX records.
+pub fn kind(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Records => return None,
+        Kind::NullRecord => "accepts no mail (null MX)",
+        Kind::NoRecord => "no MX record",
+        Kind::NoDomain => "no such domain",
+    })
+}
+
 /// What came of an attempt that was not given up.
 fn attempt(text: &mut String, attempt: &Attempt, timeout: Duration) -> fmt::Result {
     let Some(outcome) = &attempt.outcome else {
         return Ok(());
     };
-    let (greeting, after) = (&outcome.text, Time(outcome.after));
+    let greeting = &outcome.text;
     text.write_str(match outcome.result {
-        Ok(()) => return write!(text, "greeting {greeting} ({after})"),
-        Err(Cause::Greeting) if is_reply(greeting) => {
-            return write!(text, "greeting {greeting} ({after})");
+        Err(Cause::Greeting) if !is_reply(greeting) => {
+            return write!(text, "not an SMTP greeting: \"{greeting}\"");
         }
-        Err(Cause::Greeting) => {
-            return write!(text, "not an SMTP greeting: \"{greeting}\" ({after})");
-        }
+        Ok(()) | Err(Cause::Greeting) => return write!(text, "greeting {greeting}"),
         Err(Cause::OutOfTime) => {
-            let timeout = Time(timeout);
-            return match attempt.connected {
-                None => write!(text, "no connection within {timeout}"),
-                Some(after) => {
-                    let after = Time(after);
-                    write!(
-                        text,
-                        "no greeting within {timeout} (connected after {after})"
-                    )
-                }
+            let what = match attempt.connected {
+                None => "connection",
+                Some(_) => "greeting",
             };
+            return write!(text, "no {what} within {}", Time(timeout));
         }
         Err(Cause::Refused) => "connection refused",
         Err(Cause::Unreachable) => "unreachable",
         Err(Cause::Reset) => "connection reset",
         Err(Cause::Unacknowledged) => "connection timed out",
         Err(Cause::Closed) => "connection closed before the greeting",
-    })?;
-    write!(text, " ({after})")
+    })
 }
 
-/// Why a lookup failed; `after` is how long that took at most.
+/// Why a lookup failed.
 fn lookup(
     text: &mut String,
     family: Option<Family>,
     why: Failure,
     timeout: Duration,
-    after: Duration,
 ) -> fmt::Result {
-    let after = Time(after);
     match (family, why) {
         (Some(family), Failure::NoSuchHost) => {
-            return write!(text, "no {} address ({after})", name(family));
+            return write!(text, "no {} address", name(family));
         }
         (Some(family), _) => write!(text, "{}: ", name(family))?,
         (None, _) => {}
     }
-    match why {
-        Failure::NoSuchHost => write!(text, "no such host ({after})"),
-        Failure::NameServer => write!(text, "name server failed ({after})"),
-        Failure::NotAsked => text.write_str("not looked up in time"),
-        Failure::OutOfTime => write!(text, "no answer from name server within {}", Time(timeout)),
-    }
+    text.write_str(match why {
+        Failure::NoSuchHost => "no such host",
+        Failure::NameServer => "name server failed",
+        Failure::NotAsked => "not looked up in time",
+        Failure::OutOfTime => {
+            return write!(text, "no answer from name server within {}", Time(timeout));
+        }
+    })
 }
 
 fn name(family: Family) -> &'static str {
@@ -166,7 +186,7 @@ fn is_reply(text: &str) -> bool {
 }
 
 /// An address as it is written in an argument.
-struct Address(SocketAddr);
+pub struct Address(pub SocketAddr);
 
 impl Display for Address {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -299,9 +319,11 @@ mod tests {
         ];
         let (timeout, after) = (Duration::from_secs(10), Duration::from_millis(3));
         for (family, failure, text) in table {
-            let mut written = String::new();
-            assert!(lookup(&mut written, family, failure, timeout, after).is_ok());
-            assert_eq!(written, text);
+            let facts = [Fact::Lookup(family, failure)];
+            assert_eq!(result(&facts, timeout, Some(after)), text);
+            // The cause alone has no time of this check.
+            let cause = text.strip_suffix(" (3 ms)").unwrap_or(text);
+            assert_eq!(result(&facts, timeout, None), cause);
         }
     }
 

@@ -69,6 +69,8 @@ const BAD_ARGUMENTS: &[(&[&[u8]], &str)] = &[
         &[b"--verbose=1", b"a"],
         "--verbose takes no value; see --help",
     ),
+    (&[b"--json=1", b"a"], "--json takes no value; see --help"),
+    (&[b"--json"], "no server given; see --help"),
     (&[b"-4", b"-6", b"a"], "-4 and -6 cannot be used together"),
     (&[b"-64", b"a"], "-4 and -6 cannot be used together"),
 ];

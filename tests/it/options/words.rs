@@ -270,3 +270,33 @@ fn the_example_of_the_help() {
         assert_eq!((run.status, &*run.stderr), (Some(1), ""), "{run}");
     });
 }
+
+/// The keys of JSON objects in a text, one object a line.
+fn members(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().map(str::trim_start);
+    let objects = lines.filter(|line| line.starts_with('{') && line.ends_with('}'));
+    let parts = objects.flat_map(|object| object.split('"'));
+    let parts: Vec<_> = parts.collect();
+    let keys = parts.windows(2).filter(|pair| pair[1].starts_with(':'));
+    keys.map(|pair| pair[0].to_owned()).collect()
+}
+
+#[test]
+fn the_texts_have_the_members_that_json_has() {
+    let run = Check::words("--json 10:.").run();
+    let printed = members(&run.stdout);
+    assert_eq!(printed.len(), 10, "{run}");
+    assert_eq!(members(&readme()), printed, "README");
+    let manual = manual();
+    let (_, section) = manual.split_once(".Ss JSON\n").unwrap();
+    let (section, _) = section.split_once("\n.Ss ").unwrap();
+    let items = section
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Li "));
+    let items: Vec<_> = items.collect();
+    // In their order; two are in both objects.
+    let keys = run.stdout.split('"').collect::<Vec<_>>();
+    let keys = keys.windows(2).filter(|pair| pair[1].starts_with(':'));
+    let keys: Vec<_> = keys.map(|pair| pair[0]).collect();
+    assert_eq!(items, keys, "manual");
+}

@@ -1,4 +1,7 @@
-//! The lines of `--verbose`: one a server, on standard error, in columns.
+//! The lines of `--verbose`: one a server, on standard error, in columns. Those
+//! of `--json`, and the scripts that read them.
+
+mod json;
 
 use std::io::Write;
 use std::time::Duration;

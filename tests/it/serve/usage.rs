@@ -23,6 +23,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ("--mx up.test --serve postfix", "--mx"),
     ("--serve postfix --jobs 1", "--jobs"),
     (
+        "--serve postfix --json",
+        "--json and --serve cannot be used together",
+    ),
+    ("--json --serve opensmtpd --stop a.test", "--json"),
+    (
         "--serve postfix --timeout 0",
         "--serve and --timeout 0 cannot be used together",
     ),
