@@ -37,9 +37,9 @@ INSTALL = install
 # The new systems of make check-fresh: Debian 12, 13 or unstable. With :root, as root and from a tarball.
 FRESH = 12 13 13:root
 
-# Configuration of mail servers.
-MAIL_SERVERS = postfix opensmtpd exim avenger qmail
-EXAMPLES = $(wildcard $(MAIL_SERVERS:%=examples/%/*))
+# Configuration of mail servers, and scripts for monitoring.
+FOLDERS = postfix opensmtpd exim avenger qmail monitoring
+EXAMPLES = $(wildcard $(FOLDERS:%=examples/%/*))
 
 # The most bytes that the program may have on x86-64, by the musl in it: that of rustup's Rust; Debian's, from the
 # version on that asks a name server again over TCP; Debian's before that.
@@ -89,16 +89,19 @@ bench: target/smtpdcheck
 # installed.
 install:
 	@package/installable "$(PROGRAM)"
-	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" $(MAIL_SERVERS:%="$(DESTDIR)$(DOCDIR)/examples/%")
+	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" $(FOLDERS:%="$(DESTDIR)$(DOCDIR)/examples/%")
 	$(INSTALL) -m 755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/.smtpdcheck.new"
 	mv -f "$(DESTDIR)$(BINDIR)/.smtpdcheck.new" "$(DESTDIR)$(BINDIR)/smtpdcheck"
 	$(INSTALL) -m 644 src/smtpdcheck.1 "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1"
-	for file in $(EXAMPLES); do $(INSTALL) -m 644 "$$file" "$(DESTDIR)$(DOCDIR)/$$file" || exit; done
+	for file in $(EXAMPLES); do \
+	  mode=644; [ ! -x "$$file" ] || mode=755; \
+	  $(INSTALL) -m $$mode "$$file" "$(DESTDIR)$(DOCDIR)/$$file" || exit; \
+	done
 	sed -i 's|/usr/local/bin/|$(BINDIR)/|g' $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
-	rmdir $(MAIL_SERVERS:%="$(DESTDIR)$(DOCDIR)/examples/%") "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(DOCDIR)" 2>/dev/null || true
+	rmdir $(FOLDERS:%="$(DESTDIR)$(DOCDIR)/examples/%") "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(DOCDIR)" 2>/dev/null || true
 
 dist:
 	@package/dist

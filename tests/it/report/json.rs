@@ -281,6 +281,20 @@ fn every_server_has_one_line() {
     assert!(times(&run)[0] >= Some(ms(700)), "{run}");
 }
 
+/// It was asked before its name was known to be this machine's.
+#[test]
+fn a_stop_host_that_is_up() {
+    namespace::run(|| {
+        let _names = dns::serve("me.test A after 1500 127.0.0.2\nme.test AAAA nodata");
+        let _up = Port::smtp().serve("127.0.0.2", UP);
+        let run = Check::words("--json --stop me.test 127.0.0.2").run();
+        let (text, address) = ("127.0.0.2", "\"127.0.0.2\"");
+        let cause = "greeting 220 mx.test ESMTP";
+        let expected = server(text, "stop", "\"greeting\"", cause, address, "T");
+        says(&run, &[expected, answer("")]);
+    });
+}
+
 #[test]
 fn one_after_another() {
     let port = Port::new();

@@ -2,6 +2,7 @@
 //! of `--json`, and the scripts that read them.
 
 mod json;
+mod monitoring;
 
 use std::io::Write;
 use std::time::Duration;
