@@ -42,7 +42,7 @@ Remembering:
   --key TEXT        the message, such as \"$SENDER $RECIPIENT\"
 Serving:
   --serve PROTOCOL  answer a mail server's questions: postfix or opensmtpd
-  --domains FILE    answer only for the domains in FILE, one a line
+  --domains FILE    ask only about the domains in FILE, one a line
 Other:
   -v, --verbose     report each server's result on standard error
   --json            print every server's result, and the answer, as JSON
@@ -55,7 +55,7 @@ is a number. List the most preferred server first:
 TIME is a whole number of seconds, or a whole number and s, m, h or d, as in 5m.
 
 Exit status:
-  0  no server is up; nothing is printed: accept the message
+  0  no server is up, or --max-defer has passed: accept the message
   1  a server is up; its name is printed: defer the message
   2  usage error, local failure, or with --mx, a failed lookup or no --stop host
      in the list; standard error says why: accept the message
