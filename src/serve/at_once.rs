@@ -40,8 +40,9 @@ struct Running {
 /// same check.
 #[derive(Clone, Copy)]
 struct Waiting {
-    /// The number of its check; `CHECKS`: it has not begun.
-    check: usize,
+    /// The number of its check. From `CHECKS` on: it has not begun, and the
+    /// lowest number is the next.
+    check: u64,
     key: [u8; MAX_KEY],
     /// The length of the key; 0: nobody waits here.
     key_length: usize,
@@ -51,7 +52,7 @@ struct Waiting {
 
 impl Waiting {
     const NOBODY: Waiting = Waiting {
-        check: CHECKS,
+        check: 0,
         key: [0; MAX_KEY],
         key_length: 0,
         domain: [0; MAX_DOMAIN],
@@ -74,6 +75,8 @@ struct Gate<'a> {
     check: Check,
     checks: &'a mut [Option<Running>; CHECKS],
     waiting: &'a mut [Waiting; QUESTIONS],
+    /// The number of the latest check that has not begun.
+    latest: u64,
 }
 
 /// Answers until smtpd closes standard input or output. The error is a message.
@@ -85,6 +88,7 @@ pub fn serve(options: &mut Options, check: Check) -> Result<(), String> {
         check,
         checks: &mut [const { None }; CHECKS],
         waiting: &mut [Waiting::NOBODY; QUESTIONS],
+        latest: CHECKS as u64,
     };
     let mut line = Line::EMPTY;
     let mut bytes = [0; 4096];
@@ -129,8 +133,9 @@ impl Gate<'_> {
             Message::Question { key, domain } => (key, domain),
             Message::Other => return Ok(()),
         };
+        self.latest += 1;
         let same = self.waiting.iter().find(|waiting| waiting.is_about(domain));
-        let check = same.map_or(CHECKS, |same| same.check);
+        let check = same.map_or(self.latest, |same| same.check);
         let free = self.waiting.iter_mut().find(|waiting| waiting.is_free());
         let (1..=MAX_KEY, 1..=MAX_DOMAIN, Some(free)) = (key.len(), domain.len(), free) else {
             return answer(key, None);
@@ -146,15 +151,16 @@ impl Gate<'_> {
     /// Begins the checks that have not begun, as far as there may be more.
     fn start(&mut self) -> Result<(), HungUp> {
         while let Some(check) = self.checks.iter().position(Option::is_none) {
-            let mut waiting = self.waiting.iter();
-            let next = waiting.find(|waiting| !waiting.is_free() && waiting.check == CHECKS);
-            let Some(&next) = next else {
+            let has_not_begun =
+                |waiting: &&Waiting| !waiting.is_free() && waiting.check >= CHECKS as u64;
+            let waiting = self.waiting.iter().filter(has_not_begun);
+            let Some(&next) = waiting.min_by_key(|waiting| waiting.check) else {
                 break;
             };
             let domain = &next.domain[..next.domain_length];
             for waiting in self.waiting.iter_mut() {
                 if waiting.is_about(domain) {
-                    waiting.check = check;
+                    waiting.check = check as u64;
                 }
             }
             match Child::begin(self.options, &Question::about(domain), false, self.check) {
@@ -232,7 +238,7 @@ impl Gate<'_> {
     /// Answers the questions that wait for a check.
     fn answer(&mut self, check: usize, better: Option<&[u8]>) -> Result<(), HungUp> {
         for waiting in self.waiting.iter_mut() {
-            if !waiting.is_free() && waiting.check == check {
+            if !waiting.is_free() && waiting.check == check as u64 {
                 answer(&waiting.key[..waiting.key_length], better)?;
                 waiting.key_length = 0;
             }
@@ -246,7 +252,7 @@ fn answer(key: &[u8], better: Option<&[u8]>) -> Result<(), HungUp> {
     write(opensmtpd::answer(key, better).bytes())
 }
 
-/// Writes to smtpd. Whatever the error, there is nobody to answer.
+/// Writes to smtpd. After any error its answers would not be whole.
 fn write(bytes: &[u8]) -> Result<(), HungUp> {
     process::write_all(STANDARD_OUTPUT, bytes).map_err(|_| HungUp)
 }

@@ -9,7 +9,7 @@ const MAX_LINE: usize = 8192;
 
 /// The longest session and token, in bytes, that an answer can repeat: a line
 /// that is cut off would end smtpd. Its own have 33 together.
-const MAX_KEY: usize = 900;
+const MAX_REPEATED: usize = 900;
 
 /// What a filter says once smtpd has said how it is configured.
 pub const REGISTRATION: &[u8] = b"register|filter|smtp-in|rcpt-to\nregister|ready\n";
@@ -88,7 +88,7 @@ impl Line {
         let is_question = count == bars.len()
             && line[..kind] == *b"filter"
             && line[time..phase] == *b"|smtp-in|rcpt-to"
-            && line[phase + 1..token].len() <= MAX_KEY;
+            && line[phase + 1..token].len() <= MAX_REPEATED;
         if !is_question {
             return Message::Other;
         }
@@ -214,7 +214,7 @@ mod tests {
         let cut = [start, &fill, b"@b.test2\n"].concat();
         assert_eq!(messages(&[&cut]), ["s|t "]);
         // No answer could repeat this.
-        let key = "x".repeat(MAX_KEY - 2);
+        let key = "x".repeat(MAX_REPEATED - 2);
         for (token, expected) in [("t", format!("{key}|t b.test")), ("tt", String::new())] {
             let line = format!("filter|0.6|1.2|smtp-in|rcpt-to|{key}|{token}|a@b.test\n");
             assert_eq!(messages(&[line.as_bytes()]), [expected]);

@@ -1,6 +1,8 @@
 //! Many questions at a time.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::thread;
 use std::time::Instant;
 
 use super::{Held, PROCEED, REJECT, no_stop, started};
@@ -195,6 +197,37 @@ fn more_domains_than_checks_asked_about_again() {
         for n in 0..CHECKS + 20 {
             assert_eq!(names.asked(&format!("d{n}.any.test MX")), 1, "{n}");
         }
+        filter.hang_up();
+        assert_eq!(filter.end(), End::quiet());
+    });
+}
+
+/// A later question does not overtake those that wait for a check.
+#[test]
+fn checks_begin_in_the_order_of_the_questions() {
+    namespace::run(|| {
+        let zone = format!("{ZONE}* MX 10:silent.mx.test 20:me.test");
+        let _names = dns::serve(&zone);
+        let _silent = Port::smtp().serve("127.0.0.5", SILENT);
+        let start = Start::bare("--serve opensmtpd --stop 127.0.0.9 --timeout=1");
+        let mut filter = Filter::start(start);
+        let mut questions = questions(200).into_iter();
+        // They end one by one.
+        for question in questions.by_ref().take(CHECKS) {
+            filter.send(question.line());
+            thread::sleep(ms(25));
+        }
+        let mut waiting = BTreeSet::new();
+        for question in questions.by_ref().take(8) {
+            waiting.insert(question.key());
+            filter.send(question.line());
+        }
+        // Whoever has an answer asks about another domain.
+        for question in questions.take(3 * CHECKS) {
+            waiting.remove(&filter.next_answer().0);
+            filter.send(question.line());
+        }
+        assert_eq!(waiting, BTreeSet::new());
         filter.hang_up();
         assert_eq!(filter.end(), End::quiet());
     });
