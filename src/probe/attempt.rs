@@ -145,7 +145,8 @@ impl Attempt {
             let length = match process::read(stream.as_raw_fd(), &mut buffer) {
                 // Linux ends an attempt that gets an ICMP error, but only
                 // queues the error if connect(2) or read(2) is at work on the
-                // socket in that moment.
+                // socket in that moment. Then the first EAGAIN looks like that
+                // of a connection, and poll reports an error again.
                 Err(Errno(EAGAIN))
                     if self.connected.is_some()
                         && net::take_icmp_error(stream)
