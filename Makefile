@@ -39,7 +39,7 @@ FRESH = 12 13 13:root
 
 # Configuration of mail servers, and scripts for monitoring.
 FOLDERS = postfix opensmtpd exim avenger qmail monitoring
-EXAMPLES = $(wildcard $(FOLDERS:%=examples/%/*))
+EXAMPLES = $(filter-out %~ %.orig %.rej, $(wildcard $(FOLDERS:%=examples/%/*)))
 
 # The most bytes that the program may have on x86-64, by the musl in it: that of rustup's Rust; Debian's, compiled for
 # speed, from the version on that asks a name server again over TCP, with Rust 1.85; Debian's before that.
@@ -97,7 +97,7 @@ install:
 	  mode=644; [ ! -x "$$file" ] || mode=755; \
 	  $(INSTALL) -m $$mode "$$file" "$(DESTDIR)$(DOCDIR)/$$file" || exit; \
 	done
-	sed -i 's|/usr/local/bin/|$(BINDIR)/|g' "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
+	sed -i 's|/usr/local/bin/|$(subst &,\&,$(BINDIR))/|g' "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")

@@ -198,10 +198,16 @@ fn qmail_defers_clients() {
         let deferred = "451 Please use mx1.example.org: /var/qmail/bin/qmail-smtpd\n";
         says(&run_script("smtpd", ""), deferred, "");
         says(&run_script("smtpd", "RELAYCLIENT="), accepted, "");
+        // Whatever is missing, mail is accepted.
+        fs::remove_file("/usr/local/bin/rblsmtpd").unwrap();
+        says(&run_script("smtpd", ""), accepted, "");
+        install_script("smtpd");
         fs::remove_file(PROGRAM).unwrap();
         let run = run_script("smtpd", "");
         assert_eq!(run.stdout, accepted, "{run}");
         assert!(run.stderr.ends_with("failed with status 127\n"), "{run}");
+        fs::remove_file(FUNCTION).unwrap();
+        assert_eq!(run_script("smtpd", "").stdout, accepted);
     });
 }
 
@@ -232,6 +238,9 @@ fn a_plugin_of_qmail_defers_recipients() {
         }
         says(&run("you@other.example", ""), "", NOT_OURS);
         assert_eq!(primary.count(), 3);
+        fs::remove_file(FUNCTION).unwrap();
+        let run = run("you@example.org", "");
+        assert_eq!((run.status, &*run.stdout), (Some(0), ""), "{run}");
     });
 }
 
