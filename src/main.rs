@@ -30,7 +30,7 @@ use std::time::Instant;
 use escape::Escaped;
 use lookup::Resolver;
 use lookup::mx::{self, Servers};
-use options::{Command, Options};
+use options::{Command, Options, help};
 use report::{Report, json};
 use serve::domains;
 use status::{FAILURE, NONE_UP, UP, WAITED};
@@ -73,8 +73,8 @@ fn run(arguments: Vec<OsString>) -> Result<i32, String> {
     }
     process::block_write_signals();
     match options::parse(arguments)? {
-        Command::Help => print(options::HELP.as_bytes()).map(|()| NONE_UP),
-        Command::Version => print(options::VERSION.as_bytes()).map(|()| NONE_UP),
+        Command::Help => print(help::HELP.as_bytes()).map(|()| NONE_UP),
+        Command::Version => print(help::VERSION.as_bytes()).map(|()| NONE_UP),
         // The process ends with the check: freeing is left to it.
         Command::Check(options) => {
             let status = check(&mut ManuallyDrop::new(options), now)?;
