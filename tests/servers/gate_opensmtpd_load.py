@@ -150,6 +150,8 @@ class GateLoad(OpenSmtpdSecondary):
         self.assertGreater(killed, len(self.DOMAINS) // 2)
         self.primary_signal(signal.SIGCONT)
         wait_for(lambda: gates() == [parent], "the end of all checks")
+        # First the primary meets all those who connected and were killed.
+        wait_for(lambda: self.ask() == [self.deferred("")], "a deferral", self.secondary.log)
         answers, _ = self.ask_all()
         self.assertEqual(answers, self.all_deferred)
         lines = re.findall("^smtpdcheck: (.*)", self.secondary.log(), re.M)
