@@ -51,7 +51,10 @@ fn hardly_any_descriptors() {
         assert_eq!(server.count(), 0);
 
         let _server = Port::smtp().serve("127.0.0.2", UP);
-        check("5:5", "--mx list.test").prints("mx.test").at_once();
+        // With glibc, one of two lookups at a time may fail for what the other
+        // has open, and say that there is no such name.
+        let enough = if is_static { "5:5" } else { "12:12" };
+        check(enough, "--mx list.test").prints("mx.test").at_once();
         // The limit is raised as far as that goes.
         for limit in if is_static {
             &["3:1024", "4:1024"][..]
