@@ -107,7 +107,10 @@ fn few_descriptors() {
             assert_eq!((end.status, &*end.rest), (Some(0), ""), "{limit}");
             for line in end.stderr.lines() {
                 assert!(line.starts_with("smtpdcheck: "), "{limit}: {line}");
-                assert!(line.contains("too many open files"), "{limit}: {line}");
+                // glibc also takes one for a name that does not exist.
+                let other = has_glibc() && line.ends_with("is a --stop host");
+                let expected = other || line.contains("too many open files");
+                assert!(expected, "{limit}: {line}");
             }
             assert!(limit > 4 || !end.stderr.is_empty(), "{limit}");
         }
