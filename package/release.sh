@@ -1,8 +1,10 @@
 # shellcheck shell=sh
 # package/release.sh
 # Sourced by what makes a release: sets version, and SOURCE_DATE_EPOCH, the time that its files are given: that of the
-# last commit, which every file of an unpacked tarball has.
+# last commit, which every file of an unpacked tarball has. And maintainer, as Debian's packages name one.
 export LC_ALL=C
+# shellcheck disable=SC2034 # read there
+maintainer='The smtpdcheck authors <smtpdcheck@users.noreply.example>'
 # shellcheck disable=SC2034 # read there
 version=$(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
 if [ -z "${SOURCE_DATE_EPOCH-}" ]; then
