@@ -10,7 +10,8 @@
 #   bench          measures the program beside others, which it installs
 #   install        installs PROGRAM, the manual and the examples for mail servers; never builds
 #   uninstall      removes them
-#   dist           makes target/smtpdcheck-VERSION.tar.gz: the last commit and all crates that it needs
+#   dist           makes two tarballs of the last commit: target/smtpdcheck-VERSION.tar.gz, and
+#                  target/smtpdcheck-VERSION-vendored.tar.gz, which has all crates that it needs
 #   deb            makes target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
 #   harden         checks the form of the program
 #   reproduce      builds two clones of the last commit, which must give the same bytes
