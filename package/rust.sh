@@ -70,16 +70,16 @@ need_musl() {
   find_musl || { echo "make: no musl (or no lld) for $TARGET: run make deps TARGET=$TARGET" >&2; exit 1; }
 }
 
-# musl_version: that of musl in a folder. Only its loader says it, if it is there and runs here.
+# musl_version: that of the musl found, as its archive has it.
 musl_version() {
-  "$musl/libc.so" 2>&1 | sed -n 's/^Version //p'
+  archive=$musl/libc.a
+  [ "$musl" != rustup ] || archive=$sysroot/lib/rustlib/$TARGET/lib/self-contained/libc.a
+  LC_ALL=C grep -aoE '(^|[^0-9.])1\.[0-9]\.[0-9]+' "$archive" | LC_ALL=C grep -aoE '1\.[0-9]\.[0-9]+' | head -n 1
 }
 
 # knows_relr: whether musl's start-up code knows packed relative relocations, as it does from 1.2.4 on.
 knows_relr() {
-  archive=$musl/libc.a
-  [ "$musl" = rustup ] && archive=$sysroot/lib/rustlib/$TARGET/lib/self-contained/libc.a
-  release=$(LC_ALL=C grep -aoE '(^|[^0-9.])1\.[0-9]\.[0-9]+' "$archive" | LC_ALL=C grep -aoE '1\.[0-9]\.[0-9]+' | head -n 1)
+  release=$(musl_version)
   [ -n "$release" ] && [ "$(printf '1.2.4\n%s\n' "$release" | sort -V | head -n 1)" = 1.2.4 ]
 }
 
