@@ -22,7 +22,8 @@ is_installed() {
 # update_packages: asks for the present lists of packages, once.
 update_packages() {
   [ -z "${updated-}" ] || return 0
-  as_root apt-get update -qq
+  # It does not wait for another one, which has the same lock here as in Debian's daily job.
+  as_root flock /var/lib/apt/daily_lock apt-get update -qq
   updated=yes
 }
 
@@ -57,7 +58,8 @@ install_packages() {
     return 1
   fi
   # shellcheck disable=SC2086 # a list
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-remove --no-install-recommends $missing
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-remove --no-install-recommends \
+    -o DPkg::Lock::Timeout=600 $missing
 }
 
 # rust_packages: prints Debian's packages of its Rust: those whose rustc is installed, or else rustc itself
