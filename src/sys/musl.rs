@@ -1,7 +1,7 @@
-//! Functions of the C library that musl's resolver calls. musl's own are made
-//! for speed, for every locale, for every notation of a number, and for all that
-//! can be done with a file. These do what the resolver needs, and make the
-//! program 6 KiB smaller.
+//! Functions of the C library, nearly all for musl's resolver. musl's own are
+//! made for speed, for every locale, for every notation of a number, and for
+//! all that can be done with a file. These do what the resolver needs, and make
+//! the program 6 KiB smaller.
 //!
 //! The linker leaves out what a static program defines itself. Where these
 //! functions do less than the manual says, only musl calls them.
@@ -248,6 +248,19 @@ unsafe extern "C" fn mbstowcs(wide: *mut c_void, text: *const c_char, _: usize) 
     }
 }
 
+/// strlen(3).
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn strlen(text: *const c_char) -> usize {
+    let mut end = text;
+    // SAFETY: the text ends with a NUL byte.
+    unsafe {
+        while *end != 0 {
+            end = end.add(1);
+        }
+    }
+    end.addr() - text.addr()
+}
+
 /// strstr(3).
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn strstr(text: *const c_char, part: *const c_char) -> *const c_char {
@@ -415,6 +428,28 @@ unsafe extern "C" fn __fclose_ca(stream: *mut Stream) -> c_int {
     unsafe { libc::close((*stream).fd) }
 }
 
+/// What musl's fstat(2) asks for where the kernel is older than Linux 3.6: the
+/// path `/proc/self/fd/` and a number, for which there is room.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+unsafe extern "C" fn __procfdname(path: *mut u8, fd: c_uint) {
+    let folder = *b"/proc/self/fd/";
+    let (mut rest, mut end) = (fd, folder.len() + 1);
+    while rest > 9 {
+        (rest, end) = (rest / 10, end + 1);
+    }
+    rest = fd;
+    // SAFETY: the caller's promise.
+    unsafe {
+        path.cast::<[u8; 14]>().write(folder);
+        *path.add(end) = 0;
+        while end > folder.len() {
+            end -= 1;
+            *path.add(end) = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+    }
+}
+
 /// sendmsg(2), without control messages.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 unsafe extern "C" fn sendmsg(fd: c_int, message: *const c_void, flags: c_int) -> c_long {
@@ -477,8 +512,11 @@ mod tests {
     fn texts_are_measured_as_by_the_c_library() {
         for text in TEXTS {
             // SAFETY: it is a C string.
-            let length = unsafe { mbstowcs(ptr::null_mut(), text.as_ptr(), 0) };
-            assert_eq!(length, text.count_bytes());
+            let lengths = unsafe {
+                let text = text.as_ptr();
+                (mbstowcs(ptr::null_mut(), text, 0), strlen(text))
+            };
+            assert_eq!(lengths, (text.count_bytes(), text.count_bytes()));
         }
     }
 
@@ -641,6 +679,17 @@ mod tests {
                 assert_eq!((*folder).flags & END_OF_FILE, 0);
                 assert_eq!(__fclose_ca(folder), 0);
             }
+        }
+    }
+
+    #[test]
+    fn descriptors_have_paths() {
+        for fd in [0, 9, 10, 99, 100, 1_000_000_000, c_uint::MAX] {
+            let mut path = [b'x'; 32];
+            // SAFETY: there is room for 32 bytes.
+            unsafe { __procfdname(path.as_mut_ptr(), fd) };
+            let path = CStr::from_bytes_until_nul(&path).expect("a C string");
+            assert_eq!(path.to_str(), Ok(&*format!("/proc/self/fd/{fd}")));
         }
     }
 
