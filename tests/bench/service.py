@@ -95,6 +95,7 @@ class Servers:
     """Everybody who takes part, but the programs that are measured."""
 
     def __init__(self):
+        machine.enter("/")
         machine.set_up()
         self.folder = RUN
         self.cleanups = []
