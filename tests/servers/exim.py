@@ -40,19 +40,23 @@ CACHE = re.compile(r"^(    )# (.*\\\n)", re.M)
 
 
 class Exim:
-    """Exim in the network of the secondary. There is one at a time: it has the
-    places that it has by default."""
+    """Exim in the network of the secondary, or with another `wrapper` before
+    its command elsewhere. There is one at a time: it has the places that it has
+    by default."""
 
-    def __init__(self, case):
-        self.folder, self.process = case.folder, None
+    def __init__(self, case, wrapper="ip netns exec mx2"):
+        self.folder, self.wrapper, self.process = case.folder, wrapper, None
         case.addCleanup(self.stop)
         sh(f"rm -rf {SPOOL} {LOGS}; install -d -o Debian-exim -g Debian-exim {SPOOL} {LOGS}; rm -f /run/exim4/*")
 
     def start(self):
-        # Queues are run every second.
-        words = ["ip", "netns", "exec", "mx2", "/usr/sbin/exim4", "-bdf", "-q1s"]
-        self.process = Process(words, f"{self.folder}/exim.log")
+        self.launch()
         wait_for(lambda: len(sh("ip netns exec mx2 ss -Hltn 'sport = :25'").splitlines()) == 2, "Exim", self.log)
+
+    def launch(self):
+        # Queues are run every second.
+        words = [*self.wrapper.split(), "/usr/sbin/exim4", "-bdf", "-q1s"]
+        self.process = Process(words, f"{self.folder}/exim.log")
 
     def stop(self):
         if self.process:

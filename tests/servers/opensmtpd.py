@@ -17,11 +17,12 @@ FILTER = re.compile(r'^(filter smtpdcheck proc-exec (?:.*\\\n)*.*)(" user \w+)$'
 
 
 class OpenSmtpd:
-    """smtpd in the network of the secondary. There is one at a time: it has the
-    places that it has by default."""
+    """smtpd in the network of the secondary, or with another `wrapper` before
+    its command elsewhere. There is one at a time: it has the places that it has
+    by default."""
 
-    def __init__(self, case):
-        self.folder, self.process = case.folder, None
+    def __init__(self, case, wrapper="ip netns exec mx2"):
+        self.folder, self.wrapper, self.process = case.folder, wrapper, None
         case.addCleanup(self.stop)
         sh("rm -rf /var/spool/smtpd; mkdir -m 711 /var/spool/smtpd")
         sh("chgrp opensmtpq /usr/sbin/smtpctl; chmod g+s /usr/sbin/smtpctl")
@@ -35,7 +36,7 @@ class OpenSmtpd:
 
     def launch(self):
         """Does not wait until it listens, since it may end instead."""
-        words = ["ip", "netns", "exec", "mx2", "/usr/sbin/smtpd", "-d", "-f", CONF]
+        words = [*self.wrapper.split(), "/usr/sbin/smtpd", "-d", "-f", CONF]
         self.process = Process(words, f"{self.folder}/smtpd.log")
 
     def stop(self):
