@@ -58,7 +58,9 @@ def written():
 
 
 def publish():
-    figures = json.loads(read(os.path.join(TOP, "target/bench.json")))["figures"]
+    # Four digits are more than enough.
+    figures = json.loads(read(os.path.join(TOP, "target/bench.json")),
+                         parse_float=lambda digits: float(f"{float(digits):.4g}"))["figures"]
     try:
         rows = table(figures)
     except KeyError as missing:
