@@ -15,6 +15,8 @@ use crate::sys::process::{self, STANDARD_INPUT, STANDARD_OUTPUT};
 
 /// Answers Postfix's questions until it closes standard input or output. The
 /// error is a message.
+// Not inlined: every check would touch the pages of its buffers, on the stack.
+#[inline(never)]
 pub fn serve(options: &mut Options, check: Check) -> Result<(), String> {
     let mut request = Request::EMPTY;
     let mut answers = Answers::NONE;
