@@ -73,10 +73,6 @@ pub fn look_up(
 
 fn wait(resolver: &mut Resolver, deadline: Option<Instant>) -> Answer {
     loop {
-        resolver.reset_wake();
-        if let Some((_, AnyAnswer::Mx(answer))) = resolver.next_finished() {
-            return answer;
-        }
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Unknown::OutOfTime);
@@ -84,6 +80,10 @@ fn wait(resolver: &mut Resolver, deadline: Option<Instant>) -> Answer {
         let wake = resolver.wake().unwrap_or(process::NO_DESCRIPTOR);
         let mut interests = [process::interest(wake, process::POLLIN)];
         process::poll(&mut interests, timeout).map_err(Unknown::Machine)?;
+        resolver.reset_wake();
+        if let Some((_, AnyAnswer::Mx(answer))) = resolver.next_finished() {
+            return answer;
+        }
     }
 }
 

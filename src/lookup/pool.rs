@@ -61,8 +61,8 @@ impl<Q> Queue<Q> {
 
 /// What the threads and the loop share.
 ///
-/// Each thread either runs a call (`running`), waits for one (`idle`), or has
-/// been woken and is about to take one from the queue.
+/// Each thread either runs a call (`running`), waits for one or is about to look
+/// for one (`idle`), or has been woken and is about to take one from the queue.
 struct Work<Q, A> {
     queue: Queue<(Token, Q)>,
     finished: Vec<(Token, A)>,
@@ -97,8 +97,13 @@ impl<Q, A> Shared<Q, A> {
                 work = self.lock();
                 work.running -= 1;
                 work.finished.push((token, answer));
+                work.idle += 1;
+                // The loop would wait for the lock.
+                drop(work);
                 // It can fail only when the counter is full, and then it wakes.
                 let _ = process::write(self.wake.as_raw_fd(), &1u64.to_ne_bytes());
+                work = self.lock();
+                work.idle -= 1;
             } else {
                 work.idle += 1;
                 let woken = self.submitted.wait(work);
