@@ -75,6 +75,9 @@ struct Gate<'a> {
     check: Check,
     checks: &'a mut [Option<Running>; CHECKS],
     waiting: &'a mut [Waiting; QUESTIONS],
+    /// In all places from here on nobody waits. They are filled from the front,
+    /// and mostly few are in use.
+    end: usize,
     /// The number of the latest check that has not begun.
     latest: u64,
 }
@@ -88,6 +91,7 @@ pub fn serve(options: &mut Options, check: Check) -> Result<(), String> {
         check,
         checks: &mut [const { None }; CHECKS],
         waiting: &mut [Waiting::NOBODY; QUESTIONS],
+        end: 0,
         latest: CHECKS as u64,
     };
     let mut line = Line::EMPTY;
@@ -134,12 +138,15 @@ impl Gate<'_> {
             Message::Other => return Ok(()),
         };
         self.latest += 1;
-        let same = self.waiting.iter().find(|waiting| waiting.is_about(domain));
+        let waiting = &self.waiting[..self.end];
+        let same = waiting.iter().find(|waiting| waiting.is_about(domain));
         let check = same.map_or(self.latest, |same| same.check);
-        let free = self.waiting.iter_mut().find(|waiting| waiting.is_free());
-        let (1..=MAX_KEY, 1..=MAX_DOMAIN, Some(free)) = (key.len(), domain.len(), free) else {
+        let free = self.waiting.iter().position(Waiting::is_free);
+        let (1..=MAX_KEY, 1..=MAX_DOMAIN, Some(place)) = (key.len(), domain.len(), free) else {
             return answer(key, None);
         };
+        self.end = self.end.max(place + 1);
+        let free = &mut self.waiting[place];
         free.check = check;
         free.key_length = key.len();
         free.key[..key.len()].copy_from_slice(key);
@@ -153,12 +160,12 @@ impl Gate<'_> {
         while let Some(check) = self.checks.iter().position(Option::is_none) {
             let has_not_begun =
                 |waiting: &&Waiting| !waiting.is_free() && waiting.check >= CHECKS as u64;
-            let waiting = self.waiting.iter().filter(has_not_begun);
+            let waiting = self.waiting[..self.end].iter().filter(has_not_begun);
             let Some(&next) = waiting.min_by_key(|waiting| waiting.check) else {
                 break;
             };
             let domain = &next.domain[..next.domain_length];
-            for waiting in self.waiting.iter_mut() {
+            for waiting in &mut self.waiting[..self.end] {
                 if waiting.is_about(domain) {
                     waiting.check = check as u64;
                 }
@@ -230,19 +237,27 @@ impl Gate<'_> {
         };
         let mut printed = running.printed;
         let outcome = running.child.end(&mut printed);
-        say(opensmtpd::note(outcome, &printed, self.options.verbose).bytes());
+        let note = opensmtpd::note(outcome, &printed, self.options.verbose);
+        if !note.bytes().is_empty() {
+            say(note.bytes());
+        }
         let better = (outcome == Outcome::Up).then(|| printed.last_line());
         self.answer(check, better)
     }
 
     /// Answers the questions that wait for a check.
     fn answer(&mut self, check: usize, better: Option<&[u8]>) -> Result<(), HungUp> {
-        for waiting in self.waiting.iter_mut() {
+        let mut end = 0;
+        for (i, waiting) in self.waiting[..self.end].iter_mut().enumerate() {
             if !waiting.is_free() && waiting.check == check as u64 {
                 answer(&waiting.key[..waiting.key_length], better)?;
                 waiting.key_length = 0;
             }
+            if !waiting.is_free() {
+                end = i + 1;
+            }
         }
+        self.end = end;
         Ok(())
     }
 }
