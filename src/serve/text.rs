@@ -25,12 +25,10 @@ impl Text {
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if let Some(free) = self.bytes.get_mut(self.length) {
-                *free = byte;
-                self.length += 1;
-            }
-        }
+        let free = &mut self.bytes[self.length..];
+        let count = bytes.len().min(free.len());
+        free[..count].copy_from_slice(&bytes[..count]);
+        self.length += count;
     }
 
     /// Adds an end, in place of the last bytes if need be.
