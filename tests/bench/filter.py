@@ -7,15 +7,14 @@ One smtpd has all filters, each for a port of its own.
 """
 
 import load
-from load import CACHE, DOMAIN, FLOOR, FOLDER, PRIMARY, SECONDARY, Compared, Gate
+from load import CACHE, FLOOR, FOLDER, Compared
 from machine import write
 from opensmtpd import CONF, OpenSmtpd
-from service import PolicyService
+from questions import DEFERRED, DOMAIN, SECONDARY, Filter, PolicyService
 
 DOMAINS = "/etc/smtpd/domains"
 GATE = f"smtpdcheck --serve opensmtpd --stop {SECONDARY[0]} --domains {DOMAINS}"
 REMEMBERING = f"{GATE} --cache {CACHE} --cache-up-ttl 5"
-ANSWER = f"450 4.3.2 Please use {PRIMARY[0]}"
 
 STATIC = "phase rcpt-to match rcpt-to <recipients> reject"
 FILTERS = {
@@ -26,18 +25,6 @@ FILTERS = {
     f"script-gate opensmtpd {SECONDARY[0]}": Compared(load.SCRIPT, 2505, 30),
 }
 ROUNDS = 5
-
-
-class Filter(Gate):
-    def begin(self):
-        self.socket.sendall(b"config|smtpd-version|6.8.0p2\nconfig|ready\n")
-        self.read(b"register|ready\n")
-
-    def question(self, number):
-        return f"filter|0.6|{number}|smtp-in|rcpt-to|{number:016x}|{number:016x}|to@{DOMAIN}\n".encode()
-
-    def answer(self, number):
-        return f"filter-result|{number:016x}|{number:016x}|reject|{ANSWER}\n".encode()
 
 
 def start_smtpd(servers):
@@ -51,7 +38,7 @@ def start_smtpd(servers):
         port = compared.port
         what = f'proc-exec "{FOLDER}/{command}" user nobody'
         if command == STATIC:
-            what = f'{command} "{ANSWER}"'
+            what = f'{command} "450 {DEFERRED}"'
         conf += f"filter filter{port} {what}\nlisten on {SECONDARY[1]} port {port} filter filter{port}\n"
     write(CONF, conf)
     smtpd = OpenSmtpd(servers, wrapper="")

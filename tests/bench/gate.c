@@ -2,38 +2,13 @@
  * child for each, with neither options nor rules nor a memory, and with blocking calls one after another.
  * gate stop   Those MX of the recipient's domain that are preferred to the one with an address of `stop` are asked in
  * the order of the answer; the first that greets with 220 is the answer. */
-#include <arpa/nameser.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <poll.h>
-#include <resolv.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-enum { TIMEOUT = 10000, QUESTION = 4096, SERVERS = 16 };
+#include "greets.h"
+#include "servers.h"
 
-static int ready(int fd, short events)
-{
-	return poll(&(struct pollfd){ fd, events, 0 }, 1, TIMEOUT) > 0;
-}
-
-/* As in floor.c, lists of addresses are never freed. */
-static int greets(const struct addrinfo *address)
-{
-	socklen_t size = sizeof(int);
-	char reply[512];
-	int fd, error = 0, up = 0;
-
-	fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if ((!connect(fd, address->ai_addr, address->ai_addrlen) || errno == EINPROGRESS) && ready(fd, POLLOUT)
-	    && !getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) && !error && ready(fd, POLLIN))
-		up = read(fd, reply, sizeof reply) >= 4 && !memcmp(reply, "220 ", 4) && write(fd, "QUIT\r\n", 6) == 6;
-	close(fd);
-	return up;
-}
+enum { QUESTION = 4096 };
 
 static int share(const struct addrinfo *ones, const struct addrinfo *others)
 {
@@ -47,29 +22,21 @@ static int share(const struct addrinfo *ones, const struct addrinfo *others)
 /* Prints the name of a better server that is up. */
 static void check(const char *domain, const char *stop, int out)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *stops, *servers[SERVERS];
-	unsigned char answer[4096];
-	char names[SERVERS][NS_MAXDNAME];
-	int length, count = 0, preferences[SERVERS], last = -1;
-	ns_msg message;
-	ns_rr record;
+	static struct server servers[SERVERS];
+	struct addrinfo *stops, *addresses[SERVERS];
+	int count = servers_of(domain, servers), last = -1;
 
-	if ((length = res_query(domain, ns_c_in, ns_t_mx, answer, sizeof answer)) < 0
-	    || ns_initparse(answer, length, &message) || getaddrinfo(stop, "25", &hints, &stops))
+	if (!(stops = look_up(stop, "25")))
 		return;
-	for (int i = 0; i < ns_msg_count(message, ns_s_an) && count < SERVERS; i++)
-		if (!ns_parserr(&message, ns_s_an, i, &record) && ns_rr_type(record) == ns_t_mx
-		    && dn_expand(answer, answer + length, ns_rr_rdata(record) + 2, names[count], NS_MAXDNAME) > 0
-		    && !getaddrinfo(names[count], "25", &hints, &servers[count])) {
-			preferences[count] = ns_get16(ns_rr_rdata(record));
-			if (share(servers[count], stops))
-				last = preferences[count];
-			count++;
-		}
+	for (int i = 0; i < count; i++) {
+		addresses[i] = look_up(servers[i].name, "25");
+		if (share(addresses[i], stops))
+			last = servers[i].preference;
+	}
 	for (int i = 0; i < count; i++)
-		for (; preferences[i] < last && servers[i]; servers[i] = servers[i]->ai_next)
-			if (greets(servers[i])) {
-				(void)!write(out, names[i], strlen(names[i]));
+		for (; servers[i].preference < last && addresses[i]; addresses[i] = addresses[i]->ai_next)
+			if (greets(addresses[i])) {
+				(void)!write(out, servers[i].name, strlen(servers[i].name));
 				return;
 			}
 }

@@ -9,7 +9,6 @@ the median of the ratios of all rounds.
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,8 @@ sys.path[1:1] = [os.path.join(HERE, "../servers")]
 import machine  # noqa: E402
 from machine import sh, wait_for, write  # noqa: E402
 from measure import PLACES, WORK, commas, end, median_ratio, milliseconds, peak_memory, spawn  # noqa: E402
+from questions import BLOCK, DOMAIN, PRIMARY, SECONDARY, instructions, system_calls  # noqa: E402
 
-DOMAIN = "example.org"
-PRIMARY, SECONDARY = ("mx1.example.org", "192.0.2.1"), ("mx2.example.org", "192.0.2.2")
 ZONE = f"""
 mx-host={DOMAIN},{PRIMARY[0]},10
 mx-host={DOMAIN},{SECONDARY[0]},20
@@ -39,7 +37,6 @@ PROGRAMS = ["constant", "constant-filter", "gate", "primary", "sessions"]
 FLOOR = f"gate {SECONDARY[0]}"
 
 SESSIONS = (1, 10, 50)
-BLOCK = 100  # questions to the service alone, before it is the other's turn
 BLOCKS = 20
 QUESTIONS = 1000  # before the parent's memory is measured
 
@@ -174,55 +171,6 @@ def tell(what, command, program, rates, waits):
 
 # The gate alone
 
-class Gate:
-    """A gate that is asked over a socket, as the mail server would run it. A subclass says what a question is, by its
-    number, and what the answer must be."""
-
-    end = b"\n"
-
-    def __init__(self, command, tracer="", told=None):
-        self.socket, other = socket.socketpair()
-        name, *rest = command.split()
-        with other:
-            words = [*tracer.split(), PLACES[name], *rest]
-            self.process = subprocess.Popen(words, stdin=other, stdout=other, stderr=told)
-        self.asked = 0
-        self.begin()
-
-    def begin(self):
-        pass
-
-    def question(self, number):
-        raise NotImplementedError
-
-    def answer(self, number):
-        raise NotImplementedError
-
-    def read(self, end):
-        told = b""
-        while not told.endswith(end):
-            received = self.socket.recv(4096)
-            assert received, "the gate has ended"
-            told += received
-        return told
-
-    def ask(self):
-        self.asked += 1
-        self.socket.sendall(self.question(self.asked))
-        told = self.read(self.end)
-        assert told == self.answer(self.asked), told
-
-    def block(self):
-        begun = time.perf_counter()
-        for _ in range(BLOCK):
-            self.ask()
-        return (time.perf_counter() - begun) / BLOCK
-
-    def close(self):
-        self.socket.close()
-        self.process.wait()
-
-
 def alone(what, floor, gates, goals):
     """One question after the other, without a mail server. `floor` and `gates` are kinds of Gate by command; `goals`
     the words and the least ratio to the floor."""
@@ -250,29 +198,12 @@ def alone(what, floor, gates, goals):
     # It belongs to root, and the mail server's is nobody's.
     if os.path.exists(CACHE):
         os.remove(CACHE)
-    for named, tracer, pattern in (
-        ("user instructions of the parent a question", "valgrind --tool=callgrind --callgrind-out-file=/dev/null",
-         r"Collected : (\d+)"),
-        ("system calls a question", "strace -f -c -U calls,name", r"(\d+) total"),
-    ):
-        for command, kind in kinds.items():
-            row(f"{what}: {named}", commas(each_question(kind, command, tracer, pattern)), command)
-
-
-def each_question(kind, command, tracer, pattern):
-    """What one more question costs, after ten."""
-    totals = []
-    for count in (10, 20):
-        told = f"{RUN}/{tracer.split()[0]}"
-        with open(told, "wb") as file:
-            service = kind(command, f"/usr/bin/{tracer}", file)
-        for _ in range(count):
-            service.ask()
-        service.close()
-        with open(told, encoding="utf-8") as file:
-            # The parent is the last one to end.
-            totals.append(int(re.findall(pattern, file.read())[-1]))
-    return (totals[1] - totals[0]) / 10
+    for command, kind in kinds.items():
+        row(f"{what}: user instructions of the parent a question", commas(instructions(kind, command)), command)
+    for command, kind in kinds.items():
+        parent, child = system_calls(kind, command)
+        told = f"{commas(parent)} of the parent, {commas(child)} of the child"
+        row(f"{what}: system calls a question", told, command)
 
 
 def memory(what, kind, command, most=None):

@@ -8,6 +8,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -18,11 +19,17 @@ POSTFIX = os.path.join(WORK, "postfix")
 # posttls-finger reads Postfix's configuration. It needs three users, and looks up its own name unless it is given.
 POSTFIX_ENVIRONMENT = {"MAIL_CONFIG": WORK, "LD_LIBRARY_PATH": os.path.join(POSTFIX, "usr/lib/postfix")}
 PLACES = {
-    "smtpdcheck": os.environ.get("SMTPDCHECK", os.path.join(TARGET, "smtpdcheck")),
+    "smtpdcheck": os.path.realpath(os.environ.get("SMTPDCHECK", os.path.join(TARGET, "smtpdcheck"))),
     "floor": os.path.join(WORK, "floor"),
+    "mx": os.path.join(WORK, "mx"),
     "check_smtp": "/usr/lib/nagios/plugins/check_smtp",
     "posttls-finger": os.path.join(POSTFIX, "usr/sbin/posttls-finger"),
 }
+
+# Tracers. They write to the file TOLD, or to standard error, which is the same one.
+CALLGRIND = "/usr/bin/valgrind --tool=callgrind --callgrind-out-file=/dev/null"
+COLLECTED = r"Collected : (\d+)"
+STRACE = "/usr/bin/strace -f -o TOLD"
 
 NAME = "mx.example.org"
 ROUNDS = 200  # in which two programs run, for the ratios of times
@@ -93,31 +100,43 @@ def milliseconds(times):
     return f"{statistics.median(times) * 1000:.2f} ms"
 
 
+def told_by(tracer, run):
+    """What a tracer tells about a program that `run` runs, given the words to put before it and its standard error."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
+        run(tracer.replace("TOLD", told.name).split(), told)
+        told.seek(0)
+        return told.read()
+
+
+def short(words):
+    """A command and the folder to run it in. The C library reads the whole name, so that is to be short."""
+    folder, name = os.path.split(words[0])
+    return {"args": [f"./{name}", *words[1:]], "cwd": folder, "env": environment(words[0])}
+
+
 def traced(tracer, words):
     """The output of a tracer about a command."""
-    run = subprocess.run([*tracer, *words], env=environment(words[0]), stdin=subprocess.DEVNULL,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
-    return run.stderr
+    def run(tracing, told):
+        options = short(words)
+        options["args"] = tracing + options["args"]
+        subprocess.run(**options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=told, timeout=120,
+                       check=False)
+    return told_by(tracer, run)
 
 
 def instructions(words):
-    told = traced(["/usr/bin/valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"], words)
-    return int(re.search(r"Collected : (\d+)", told)[1])
+    return int(re.search(COLLECTED, traced(CALLGRIND, words))[1])
 
 
 def instructions_of_all(words):
     """The same, with those of all processes that the command starts."""
-    told = traced(["/usr/bin/valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"],
-                  words)
-    return sum(map(int, re.findall(r"Collected : (\d+)", told)))
+    return sum(map(int, re.findall(COLLECTED, traced(f"{CALLGRIND} --trace-children=yes", words))))
 
 
 def system_calls(words):
     """How many system calls a command makes, including execve(2) and those of threads, and their names."""
-    summary = os.path.join(WORK, "strace")
-    traced(["/usr/bin/strace", "-f", "-c", "-U", "calls,name", "-o", summary], words)
-    with open(summary, encoding="ascii") as file:
-        counts = dict(reversed(line.split()) for line in file if re.match(r" *\d+ \w+$", line))
+    summary = traced(f"{STRACE} -c -U calls,name", words).splitlines()
+    counts = dict(reversed(line.split()) for line in summary if re.match(r" *\d+ \w+$", line))
     return int(counts.pop("total")), set(counts)
 
 
@@ -146,11 +165,11 @@ def addresses(count):
     return [f"127.{1 + i // 62500}.{i // 250 % 250}.{1 + i % 250}" for i in range(count)]
 
 
-def listener(backlog=4096, family=socket.AF_INET):
+def listener(backlog=4096, family=socket.AF_INET, address=("", 0)):
     server = socket.socket(family)
     if family == socket.AF_INET6:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    server.bind(("", 0))
+    server.bind(address)
     server.listen(backlog)
     return server, server.getsockname()[1]
 
@@ -184,8 +203,9 @@ def serve(server):
     os._exit(0)
 
 
-def serve_dns():
-    """A name server, in a child process: DOMAIN has one MX record, NAME; every name has the address 127.0.0.1."""
+def serve_dns(domain, servers):
+    """A name server, in a child process: the domain has these mail servers, names with their addresses, in the order of
+    their preferences."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 53))
     child = os.fork()
@@ -195,24 +215,56 @@ def serve_dns():
         return child
     parent = os.getppid()
     server.settimeout(1)
-    name = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split(".")) + b"\0"
-    data = {1: socket.inet_aton("127.0.0.1"), 15: b"\0\x0a" + name}
+
+    def encoded(name):
+        return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+    records = {(encoded(domain), 15): [i.to_bytes(2) + encoded(name) for i, (name, _) in enumerate(servers)]}
+    records |= {(encoded(name), 1): [socket.inet_aton(address)] for name, address in servers}
     while os.getppid() == parent:
         try:
             query, client = server.recvfrom(512)
         except OSError:
             continue
         # A query may have an OPT record behind its question, which ends with a type and the class IN.
-        end_of_name = query.index(b"\0", 12)
-        question = query[12:end_of_name + 5]
-        kind = int.from_bytes(query[end_of_name + 1:end_of_name + 3])
-        record = b""
-        if kind in data:
-            fixed = kind.to_bytes(2) + b"\0\1\0\0\0\x3c" + len(data[kind]).to_bytes(2)
-            record = b"\xc0\x0c" + fixed + data[kind]
-        counts = b"\0\1\0" + bytes([bool(record)]) + b"\0\0\0\0"
-        server.sendto(query[:2] + b"\x81\x80" + counts + question + record, client)
+        end_of_name = query.index(b"\0", 12) + 1
+        name, kind = query[12:end_of_name], query[end_of_name:end_of_name + 2]
+        answer = records.get((name, int.from_bytes(kind)), [])
+        counts = b"\0\1" + len(answer).to_bytes(2) + b"\0\0\0\0"
+        question = name + kind + b"\0\1"
+        for data in answer:
+            question += b"\xc0\x0c" + kind + b"\0\1\0\0\0\x3c" + len(data).to_bytes(2) + data
+        server.sendto(query[:2] + b"\x81\x80" + counts + question, client)
     os._exit(0)
+
+
+# Private namespaces
+
+# A user other than root may have namespaces all the same.
+UNSHARE = ["unshare", "-m", "-n"] + ([] if os.geteuid() == 0 else ["-r"])
+
+
+def in_namespace(part):
+    """Runs a part of the program that calls this in a private namespace; returns what it prints."""
+    return subprocess.run([*UNSHARE, sys.executable, sys.argv[0], part], stdout=subprocess.PIPE, check=False)
+
+
+def set_up_namespace(hosts, resolv_conf):
+    for path, text in (("/etc/hosts", hosts), ("/etc/resolv.conf", resolv_conf)):
+        mine = os.path.join(WORK, os.path.basename(path))
+        with open(mine, "w", encoding="ascii") as file:
+            file.write(text)
+        if os.path.exists(path):
+            subprocess.run(["mount", "--bind", mine, path], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+# The limits of the Makefile
+
+def limit(kind, name):
+    """How many instructions or system calls there may be at most."""
+    pairs = os.environ[f"{kind.upper().replace(' ', '_')}_LIMITS"].split()
+    return int(dict(pair.split("=") for pair in pairs)[name])
 
 
 # The table

@@ -10,9 +10,10 @@ import socket
 import time
 
 import load
-from load import CACHE, DOMAIN, FLOOR, FOLDER, PRIMARY, SECONDARY, Compared, Gate
+from load import CACHE, FLOOR, FOLDER, Compared
 from measure import end, spawn, wait
 from postfix import Postfix
+from questions import DOMAIN, PRIMARY, SECONDARY, PolicyService
 
 GATE = f"smtpdcheck --serve postfix --stop {SECONDARY[0]}"
 REMEMBERING = f"{GATE} --cache {CACHE} --cache-up-ttl 5"
@@ -26,52 +27,6 @@ SERVICES = {
 }
 ROUNDS = 5
 WAITS = 10  # of how many recipients the wait is measured, each time
-
-QUESTION = f"""\
-request=smtpd_access_policy
-protocol_state=RCPT
-protocol_name=ESMTP
-helo_name=sender.example.net
-queue_id=
-sender=from@example.net
-recipient=to@{DOMAIN}
-recipient_count=0
-client_address=192.0.2.9
-client_name=sender.example.net
-reverse_client_name=sender.example.net
-instance=INSTANCE
-sasl_method=
-sasl_username=
-sasl_sender=
-size=1000
-ccert_subject=
-ccert_issuer=
-ccert_fingerprint=
-ccert_pubkey_fingerprint=
-encryption_protocol=
-encryption_cipher=
-encryption_keysize=0
-etrn_domain=
-stress=
-client_port=50000
-policy_context=
-server_address={SECONDARY[1]}
-server_port=25
-
-"""
-DEFERRED = b"action=DEFER_IF_PERMIT 4.3.2 Please use " + PRIMARY[0].encode() + b"\n\n"
-
-
-
-class PolicyService(Gate):
-    end = b"\n\n"
-
-    def question(self, number):
-        return QUESTION.replace("INSTANCE", f"{self.process.pid}.{number}").encode()
-
-    def answer(self, number):
-        return DEFERRED
-
 
 def start_postfix(servers):
     """The secondary; each policy service has a port of its own."""
