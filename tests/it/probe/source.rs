@@ -123,9 +123,10 @@ fn one_address_for_each_family() {
         add_addresses();
         let _names = dns::serve("mx.test A 127.0.0.2\nmx.test AAAA ::1");
         let port = Port::smtp();
-        let servers = [port.serve("127.0.0.2", UP), port.serve("::1", DOWN)];
+        // Both are asked, whichever lookup is done first.
+        let servers = ["127.0.0.2", "::1"].map(|address| port.serve(address, DOWN));
         let words = "--timeout=20 --source 127.0.0.5 --source 2001:db8:1::2 mx.test";
-        Check::words(words).run().prints("mx.test").at_once();
+        Check::words(words).run().prints("").at_once();
         let [ipv4, ipv6] = servers.map(clients);
         assert_eq!(ipv4, addresses(["127.0.0.5"]));
         assert_eq!(ipv6, addresses(["2001:db8:1::2"]));
