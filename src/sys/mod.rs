@@ -10,7 +10,8 @@
 pub mod child;
 mod errno;
 pub mod file;
-#[cfg(any(test, target_env = "musl"))]
+// A program that loads musl would lend these functions to other libraries.
+#[cfg(any(test, all(target_env = "musl", target_feature = "crt-static")))]
 mod musl;
 pub mod net;
 pub mod process;
