@@ -26,10 +26,10 @@ PLACES = {
     "posttls-finger": os.path.join(POSTFIX, "usr/sbin/posttls-finger"),
 }
 
-# Tracers. They write to the file TOLD, or to standard error, which is the same one.
-CALLGRIND = "/usr/bin/valgrind --tool=callgrind --callgrind-out-file=/dev/null"
+# Tracers. They write to the file TOLD, or to standard error, which is the same one. What they trace has a PATH of ours.
+CALLGRIND = f"{shutil.which('valgrind')} --tool=callgrind --callgrind-out-file=/dev/null"
 COLLECTED = r"Collected : (\d+)"
-STRACE = "/usr/bin/strace -f -o TOLD"
+STRACE = f"{shutil.which('strace')} -f -o TOLD"
 
 NAME = "mx.example.org"
 ROUNDS = 200  # in which two programs run, for the ratios of times
