@@ -89,7 +89,7 @@ bench: target/smtpdcheck
 	@tests/bench/run
 
 # The program is renamed into place, for a mail server may start it at any moment. The manual and the examples name
-# it where it is installed.
+# it where it is installed, and the manual the examples.
 install:
 	@package/installable "$(PROGRAM)"
 	$(INSTALL) -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" $(FOLDERS:%="$(DESTDIR)$(DOCDIR)/examples/%")
@@ -100,7 +100,8 @@ install:
 	  mode=644; [ ! -x "$$file" ] || mode=755; \
 	  $(INSTALL) -m $$mode "$$file" "$(DESTDIR)$(DOCDIR)/$$file" || exit; \
 	done
-	sed -i 's|/usr/local/bin/|$(subst &,\&,$(BINDIR))/|g' "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
+	sed -i 's|/usr/local/bin/|$(subst &,\&,$(BINDIR))/|g; s|/usr/local/share/doc/smtpdcheck/|$(subst &,\&,$(DOCDIR))/|g' \
+	  "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/smtpdcheck" "$(DESTDIR)$(MANDIR)/man1/smtpdcheck.1" $(EXAMPLES:%="$(DESTDIR)$(DOCDIR)/%")
