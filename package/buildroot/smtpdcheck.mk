@@ -5,7 +5,9 @@
 ################################################################################
 
 SMTPDCHECK_VERSION = 1.1.0
-# The plain tarball, in this folder until there is an address to put here.
+# The plain tarball, in this folder until there is an address to put here. The
+# default of SOURCE would end in -cargo4.tar.gz, although check-package says that
+# this is the default.
 SMTPDCHECK_SOURCE = smtpdcheck-$(SMTPDCHECK_VERSION).tar.gz
 SMTPDCHECK_SITE = $(abspath $(SMTPDCHECK_PKGDIR))
 SMTPDCHECK_SITE_METHOD = file
