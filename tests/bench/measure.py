@@ -103,7 +103,8 @@ def milliseconds(times):
 def told_by(tracer, run):
     """What a tracer tells about a program that `run` runs, given the words to put before it and its standard error."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
-        run(tracer.replace("TOLD", told.name).split(), told)
+        # strace writes to the file itself: there, what the program says would be in the way.
+        run(tracer.replace("TOLD", told.name).split(), subprocess.DEVNULL if "TOLD" in tracer else told)
         told.seek(0)
         return told.read()
 
@@ -181,15 +182,27 @@ def refusing_port():
     return server, server.getsockname()[1]
 
 
-def serve(server):
-    """Greets one client after another, in a child process."""
+def in_child(serve_clients):
+    """Serves in a child process, which ends with this one, and in any case there."""
+    parent = os.getpid()
     child = os.fork()
     if child:
         children.add(child)
         return child
-    parent = os.getppid()
+    try:
+        serve_clients(lambda: os.getppid() == parent)
+    finally:
+        os._exit(0)
+
+
+def serve(server):
+    """Greets one client after another, in a child process."""
+    return in_child(lambda goes_on: greet_all(server, goes_on))
+
+
+def greet_all(server, goes_on):
     server.settimeout(1)
-    while os.getppid() == parent:
+    while goes_on():
         try:
             client = server.accept()[0]
             client.settimeout(60)
@@ -200,7 +213,6 @@ def serve(server):
             client.close()
         except OSError:
             pass
-    os._exit(0)
 
 
 def serve_dns(domain, servers):
@@ -208,12 +220,11 @@ def serve_dns(domain, servers):
     their preferences."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 53))
-    child = os.fork()
-    if child:
-        server.close()
-        children.add(child)
-        return child
-    parent = os.getppid()
+    with server:
+        return in_child(lambda goes_on: answer_all(server, domain, servers, goes_on))
+
+
+def answer_all(server, domain, servers, goes_on):
     server.settimeout(1)
 
     def encoded(name):
@@ -221,7 +232,7 @@ def serve_dns(domain, servers):
 
     records = {(encoded(domain), 15): [i.to_bytes(2) + encoded(name) for i, (name, _) in enumerate(servers)]}
     records |= {(encoded(name), 1): [socket.inet_aton(address)] for name, address in servers}
-    while os.getppid() == parent:
+    while goes_on():
         try:
             query, client = server.recvfrom(512)
         except OSError:
@@ -235,7 +246,6 @@ def serve_dns(domain, servers):
         for data in answer:
             question += b"\xc0\x0c" + kind + b"\0\1\0\0\0\x3c" + len(data).to_bytes(2) + data
         server.sendto(query[:2] + b"\x81\x80" + counts + question, client)
-    os._exit(0)
 
 
 # Private namespaces
