@@ -146,12 +146,14 @@ def under_load(server, programs, ask, rounds):
             for program in order if i % 2 else reversed(order):
                 rate, times = ask(program.port, sessions, program.count)
                 rates[program.name].append(rate)
-                waits[program.name] += times
+                waits[program.name].append(times)
         for command, program in programs.items():
-            tell(what, command, program, rates, waits[program.name])
-            ratio = median_ratio(rates[program.name], rates[CONSTANT])
+            ours = sum(waits[program.name], [])
+            tell(what, command, program, rates, ours)
+            medians = [list(map(statistics.median, waits[name])) for name in (program.name, CONSTANT)]
             figures.append([server, program.name, sessions, statistics.median(rates[program.name]),
-                            statistics.median(waits[program.name]), ratio])
+                            statistics.median(ours), median_ratio(rates[program.name], rates[CONSTANT]),
+                            median_ratio(*medians)])
 
 
 def tell(what, command, program, rates, waits):
