@@ -42,8 +42,8 @@ FRESH = 12 13 13:root
 FOLDERS = postfix opensmtpd exim avenger qmail monitoring
 EXAMPLES = $(filter-out %~ %.orig %.rej, $(wildcard $(FOLDERS:%=examples/%/*)))
 
-# The most bytes that the program may have on x86-64, by the musl in it: that of rustup's Rust; Debian's, compiled for
-# speed, from the version on that asks a name server again over TCP, with Rust 1.85; Debian's before that.
+# The most bytes that the program may have on x86-64, by the musl in it: rustup's; Debian's, which is compiled for speed,
+# from 1.2.5 on, which also asks by TCP and comes with Rust 1.85; Debian's before that.
 SIZE_LIMITS = rustup=114688 1.2.5=126976 1.2.3=118784
 # The most instructions and system calls on x86-64, with every Rust and musl: for one live server by address; with --mx
 # for a domain with two mail servers; for the parent, and its child, to answer one question about this domain.

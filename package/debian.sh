@@ -22,8 +22,11 @@ is_installed() {
 # update_packages: asks for the present lists of packages, once.
 update_packages() {
   [ -z "${updated-}" ] || return 0
-  # It does not wait for another one, which has the same lock here as in Debian's daily job.
-  as_root flock /var/lib/apt/daily_lock apt-get update -qq
+  # apt-get update does not wait for another one. Debian's daily job has the same lock.
+  if ! as_root flock --timeout 600 /var/lib/apt/daily_lock apt-get update -qq; then
+    echo "make: apt-get update fails, or another one holds /var/lib/apt/daily_lock" >&2
+    return 1
+  fi
   updated=yes
 }
 

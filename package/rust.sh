@@ -49,7 +49,7 @@ find_musl() {
   musl=target/musl/$TARGET
   if [ -e "$sysroot/lib/rustlib/$TARGET/lib/self-contained/libc.a" ]; then
     musl=rustup
-  elif [ ! -e "$musl/libc.a" ]; then
+  elif [ ! -e "$musl/source" ]; then
     machine=$(uname -m)
     musl=/usr/lib/$machine-linux-musl
     [ "$TARGET" = "$machine-unknown-linux-musl" ] && [ -e "$musl/libc.a" ] && command -v ld.lld >/dev/null
