@@ -6,6 +6,7 @@
 #   check          runs every test of the program
 #   check-servers  tests it with other people's mail and name servers; as root or with sudo
 #   check-package  tests the sources and the packages that make dist and make deb make; installs what that needs
+#   check-debian   builds Debian's source package in new Debian systems and tests it; as root or with sudo
 #   check-fresh    runs make deps demo and make deps check in new Debian systems; as root or with sudo
 #   bench          measures the program beside others, which it installs
 #   install        installs PROGRAM, the manual and the examples for mail servers; never builds
@@ -13,13 +14,14 @@
 #   dist           makes two tarballs of the last commit: target/smtpdcheck-VERSION.tar.gz, and
 #                  target/smtpdcheck-VERSION-vendored.tar.gz, which has all crates that it needs
 #   deb            makes target/smtpdcheck_VERSION_ARCHITECTURE.deb: Debian's package of the static program
+#   debian-source  makes target/debian-source, for dpkg-buildpackage: Debian's source package of the last commit
 #   harden         checks the form of the program
 #   reproduce      builds two clones of the last commit, which must give the same bytes
 #   emulate        runs the tests with the program for TARGET under qemu, which it installs
 #   clean          removes target
 #   help           prints this
 #
-# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR, DOCDIR, INSTALL and FRESH are explained in the Makefile.
+# The variables CARGO, CARGOFLAGS, TARGET, PROGRAM, DESTDIR, PREFIX, BINDIR, MANDIR, DOCDIR, INSTALL, FRESH and DEBIAN are explained in the Makefile.
 
 # Cargo, and what it is told each time: --locked, --offline, --frozen.
 CARGO = cargo
@@ -38,6 +40,9 @@ INSTALL = install
 # The new systems of make check-fresh: Debian 12, 13 or unstable. With :root, as root and from a tarball.
 FRESH = 12 13 13:root
 
+# The new systems of make check-debian: Debian 13 or unstable.
+DEBIAN = 13 unstable
+
 # Configuration of mail servers, and scripts for monitoring.
 FOLDERS = postfix opensmtpd exim avenger qmail monitoring
 EXAMPLES = $(filter-out %~ %.orig %.rej, $(wildcard $(FOLDERS:%=examples/%/*)))
@@ -54,8 +59,8 @@ export CARGO CARGOFLAGS TARGET SIZE_LIMITS INSTRUCTIONS_LIMITS SYSTEM_CALLS_LIMI
 # Debian keeps ip and chroot out of an ordinary user's search path.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: all deps demo check check-servers check-package check-fresh bench install uninstall dist deb harden reproduce \
-  emulate clean help force
+.PHONY: all deps demo check check-servers check-package check-debian check-fresh bench install uninstall dist deb \
+  debian-source harden reproduce emulate clean help force
 
 all: target/smtpdcheck
 
@@ -81,6 +86,9 @@ check-servers: target/smtpdcheck
 
 check-package: target/smtpdcheck
 	@tests/package/check
+
+check-debian:
+	@tests/package/debian $(DEBIAN)
 
 check-fresh:
 	@tests/fresh $(FRESH)
@@ -112,6 +120,9 @@ dist:
 
 deb: target/smtpdcheck
 	@package/deb target/smtpdcheck
+
+debian-source:
+	@package/debian-source
 
 harden: target/smtpdcheck
 	@tests/package/harden target/smtpdcheck

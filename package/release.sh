@@ -4,7 +4,7 @@
 # last commit, which every file of an unpacked tarball has. And maintainer, as Debian's packages name one.
 export LC_ALL=C
 # shellcheck disable=SC2034 # read there
-maintainer='The smtpdcheck authors <smtpdcheck@users.noreply.example>'
+maintainer=$(sed -n 's/^Maintainer: //p' package/debian/control)
 # shellcheck disable=SC2034 # read there
 version=$(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
 if [ -z "${SOURCE_DATE_EPOCH-}" ]; then
