@@ -34,5 +34,22 @@ EOF
   if [ "$suite" != unstable ]; then
     set -- "$@" "deb $site $suite-updates main" ${security:+"deb $security $suite-security main"}
   fi
-  timeout --foreground -k 10 600 mmdebstrap "$@"
+  timeout --foreground -k 10 1800 mmdebstrap "$@"
 )
+
+# enter_system FOLDER [PACKAGES]: makes a system's folder the root, in mount and process namespaces of the caller's own.
+# What apt fetches there is kept in the folder PACKAGES.
+enter_system() {
+  mount --bind "$1" "$1"
+  mount -t proc proc "$1/proc"
+  mount --rbind /sys "$1/sys"
+  mount --rbind /dev "$1/dev"
+  [ -z "${2-}" ] || mount --bind "$2" "$1/var/cache/apt/archives"
+  # Not by chroot: the kernel denies namespaces to an ordinary user whose root was changed that way.
+  cd "$1" || return
+  mkdir old
+  pivot_root . old
+  cd /
+  umount -l old
+  rmdir old
+}
