@@ -111,7 +111,9 @@ fn the_function_says_why_it_cannot_tell() {
         }
         fs::remove_file(PROGRAM).unwrap();
         for function in &functions {
-            fails(&call(function, &["example.org"]), "status 127");
+            // It may also be installed on this machine.
+            let function = function.replace(":$PATH", "");
+            fails(&call(&function, &["example.org"]), "status 127");
         }
     });
 }
