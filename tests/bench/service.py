@@ -10,6 +10,7 @@ import socket
 import time
 
 import load
+import shares
 from load import CACHE, FLOOR, FOLDER, Compared
 from measure import end, spawn, wait
 from postfix import Postfix
@@ -28,6 +29,7 @@ SERVICES = {
 ROUNDS = 5
 # Of how many recipients the wait is measured, each time: this part of those that are sent, but of so many at least.
 WAITS, PART = 10, 20
+
 
 def start_postfix(servers):
     """The secondary; each policy service has a port of its own."""
@@ -98,6 +100,8 @@ def by_itself(_):
 def in_postfix(servers):
     start_postfix(servers)
     load.under_load("Postfix", SERVICES, ask, ROUNDS)
+    for command in (GATE, REMEMBERING):
+        shares.tell(command, SERVICES[command].port, source)
 
 
 if __name__ == "__main__":
