@@ -1,7 +1,6 @@
-"""Where the time of a gated Postfix goes: shares of one run, by perf(1). service.py asks for them while its Postfix runs.
-
-They are told of the processor's time, by who uses it, and of the time that the gates' parents take for a question, by
-what they do.
+"""Where the time of a gated Postfix goes, as shares of one run, by perf(1): the processor's time, by process; and the
+time that the parent of a gate spends in system calls, by what they are for. service.py asks for them while its Postfix
+runs.
 """
 
 import collections
