@@ -52,10 +52,11 @@ fn many_stop_hosts_and_servers() {
         // Refused, one by one.
         let _names = dns::serve(&(stop_hosts() + "* A 192.0.2.240\n* AAAA nodata"));
         for pattern in ["10:mxN.test", "N:mxN.test", "mxN.test"] {
-            let words = format!("--timeout=5 {}", long_list(pattern));
+            // Before the deadline, so all are looked up.
+            let words = format!("--timeout=25 {}", long_list(pattern));
             let (run, time) = measure(&words);
             run.prints("");
-            assert!(run.elapsed() < ms(5000) + MOST, "{run}");
+            assert!(run.elapsed() < ms(25_000), "{run}");
             assert!(time < MOST, "{time:?}{run}");
         }
     });
