@@ -40,8 +40,8 @@ INSTALL = install
 # The new systems of make check-fresh: Debian 12, 13 or unstable. With :root, as root and from a tarball.
 FRESH = 12 13 13:root
 
-# The new systems of make check-debian: Debian 13 or unstable.
-DEBIAN = 13 unstable
+# The new systems of make check-debian: 13 or unstable, which changes every day.
+DEBIAN = 13
 
 # Configuration of mail servers, and scripts for monitoring.
 FOLDERS = postfix opensmtpd exim avenger qmail monitoring
