@@ -52,11 +52,12 @@ fn many_stop_hosts_and_servers() {
         // Refused, one by one.
         let _names = dns::serve(&(stop_hosts() + "* A 192.0.2.240\n* AAAA nodata"));
         for pattern in ["10:mxN.test", "N:mxN.test", "mxN.test"] {
-            // Before the deadline, so all are looked up.
-            let words = format!("--timeout=25 {}", long_list(pattern));
+            // The C library asks again after five seconds where a busy machine
+            // loses a query, and without all stop hosts there is no answer.
+            let words = format!("--timeout=15 {}", long_list(pattern));
             let (run, time) = measure(&words);
             run.prints("");
-            assert!(run.elapsed() < ms(25_000), "{run}");
+            assert!(run.elapsed() < ms(15_000) + MOST, "{run}");
             assert!(time < MOST, "{time:?}{run}");
         }
     });
