@@ -27,7 +27,8 @@ use crate::harness::run::{self, LIMIT, cannot_run, command, has, has_all};
 const INSIDE: &str = "SMTPDCHECK_TEST_NAMESPACE";
 
 /// Packets sent to `void` come out at its other end, `end`, which ignores them:
-/// they have another link-layer address.
+/// they have another link-layer address. A busy kernel takes its time to add the
+/// local routes of IPv6 addresses itself.
 const NETWORK: &str = "\
 link set lo up
 link add void type veth peer name end
@@ -36,6 +37,8 @@ link set end up
 address add 198.51.100.1/32 dev lo
 address add 2001:db8:1::1/128 dev lo nodad
 address add fe80::1/64 dev lo nodad
+route replace local 2001:db8:1::1/128 dev lo
+route replace local fe80::1/128 dev lo
 route add 192.0.2.0/24 dev void src 198.51.100.1
 route add 198.18.0.0/15 dev void src 198.51.100.1
 route add unreachable 192.0.2.64/26
